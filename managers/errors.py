@@ -1,0 +1,25 @@
+"""What can go wrong around a manager."""
+
+
+class ManagerError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class InvalidName(ManagerError, ValueError):
+    """Raised when a host or service name can't be a queue's name."""
+
+
+class DriverNotFound(ManagerError, LookupError):
+    """Raised when a manager's driver, or a database driver, can't be loaded from its dotted path."""
+
+
+class InvalidReport(ManagerError, ValueError):
+    """Raised when a report breaks a limit or isn't one."""
+
+
+class InvalidLabels(ManagerError, ValueError):
+    """Raised when the operator's labels can't be read."""
+
+
+class DatabaseError(ManagerError):
+    """Raised when the database can't be used: no address, no answer, or no schema."""
