@@ -1,0 +1,115 @@
+"""The schema's revision, and the way to the newest one.
+
+Every process may call `upgrade()` when it starts. One at a time works: it holds the database's own lock (SQLite's
+write lock, a PostgreSQL advisory lock) for one transaction around all steps. A crash rolls everything back and frees
+the lock.
+"""
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.orm import Session
+
+from managers.db.address import shown
+from managers.db.engine import session
+from managers.errors import DatabaseError
+
+#: The PostgreSQL advisory lock of migrations: "celeriac" in ASCII.
+ADVISORY_LOCK = int.from_bytes(b"celeriac", "big")
+
+#: Seconds a migration, or the wait for another process's, may take on PostgreSQL.
+TIMEOUT = 600
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+logger = logging.getLogger(__name__)
+
+
+class _Turn:
+    """One migration at a time in this process as well: Alembic keeps its context in module globals."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def after_fork_in_child(self) -> None:
+        self.lock = threading.Lock()
+
+
+_turn = _Turn()
+os.register_at_fork(after_in_child=_turn.after_fork_in_child)
+
+
+def upgrade() -> None:
+    """Bring an empty or older database to this code's revision; leave a newer one alone.
+
+    Raises:
+        DatabaseError: if the database can't be used, or another process's migration outlasts the time-out.
+    """
+    newest = head()
+    if revision() == newest:
+        return
+    with _turn.lock, session() as opened:
+        _lock(opened)
+        current = _revision(opened)
+        if current == newest:
+            return
+        known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+        address = shown(opened.get_bind().engine.url)
+        if current is not None and current not in known:
+            logger.warning("schema of %s is newer (%s) than this code (%s): left alone", address, current, newest)
+            return
+        command.upgrade(config(opened.connection()), "head")
+        logger.info("schema of %s upgraded from %s to %s", address, current or "nothing", newest)
+
+
+def downgrade(target: str) -> None:
+    """Take the schema back to an older revision, "base" for none at all; what that revision can't hold is lost."""
+    with _turn.lock, session() as opened:
+        _lock(opened)
+        command.downgrade(config(opened.connection()), target)
+        logger.info("schema of %s downgraded to %s", shown(opened.get_bind().engine.url), target)
+
+
+def revision() -> str | None:
+    """Return the database's revision; None if it is empty."""
+    with session(write=False) as opened:
+        return _revision(opened)
+
+
+def head() -> str:
+    """Return this code's revision. It asks no database."""
+    newest = ScriptDirectory.from_config(config()).get_current_head()
+    if newest is None:
+        raise DatabaseError(f"no migrations in {_MIGRATIONS}; the package is incomplete, install it again")
+    return newest
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Return Alembic's configuration, for its commands; they run on `connection`, or on this process's database."""
+    attributes: dict[str, Any] = {"connection": connection}
+    settings = Config(attributes=attributes)
+    settings.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    settings.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    settings.set_main_option("path_separator", "os")
+    return settings
+
+
+def _revision(opened: Session) -> str | None:
+    if not inspect(opened.connection()).has_table("alembic_version"):
+        return None
+    found: str | None = opened.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _lock(opened: Session) -> None:
+    """Wait for this transaction's turn; SQLite's writing transaction has it from its start."""
+    if opened.get_bind().dialect.name == "postgresql":
+        opened.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT}s'"))
+        opened.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
