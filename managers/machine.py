@@ -27,7 +27,7 @@ MB = 2**20
 class Machine:
     """Reads what its machine has; ``path`` lies on the filesystem whose size counts as the disk.
 
-    ``sources`` replace those of the same name (the methods below, without the underscore) and add others; of two that
+    ``sources`` replace those of the same name in the constructor, and add others; of two that
     give one key, the later wins.
     """
 
