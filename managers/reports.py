@@ -1,0 +1,186 @@
+"""A report: what a host says of all its services once per period, and how it travels.
+
+The wire form is one JSON object, the only argument of the task ``scheduler.update_service_capabilities``::
+
+    {"host": "rack1-07", "boot": 1795359600000000, "sequence": 3, "interval": 60.0, "version": "0.1.0",
+     "services": {"host": {"cpus": 8, "zone": "a"}, "network": null}}
+
+A service's value replaces all that was known of it; null says "alive" and nothing else; {} retracts everything. Both
+ends check the same limits: the sender so that the culprit gets the error, the receiver because it trusts nobody.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from celery import Celery
+
+from managers.errors import InvalidName, InvalidReport
+from managers.routing import check_host, check_service, service_queue
+
+Scalar = bool | int | float | str
+Value = Scalar | list[Scalar]
+Capabilities = Mapping[str, Value]
+
+#: The task that carries a report.
+REPORT_TASK = "scheduler.update_service_capabilities"
+
+#: Bytes of one service's capabilities as JSON.
+MAX_BYTES = 64 * 1024
+#: Keys of one service's capabilities.
+MAX_KEYS = 256
+#: Entries of one list.
+MAX_LIST = 1000
+#: Services of one host.
+MAX_SERVICES = 64
+#: Bytes of a whole report on the wire.
+MAX_REPORT_BYTES = 1024 * 1024
+#: The largest integer that JSON, Lua and a float all hold exactly.
+MAX_NUMBER = 2**53
+
+_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a host says of its services; (boot, sequence) orders the reports of one host.
+
+    ``interval`` is the sender's own time between two reports, in seconds: the table judges staleness by it.
+    """
+
+    host: str
+    boot: int
+    sequence: int
+    interval: float
+    version: str
+    services: Mapping[str, Capabilities | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {
+            "host": self.host,
+            "boot": self.boot,
+            "sequence": self.sequence,
+            "interval": self.interval,
+            "version": self.version,
+            "services": {service: known if known is None else dict(known) for service, known in self.services.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """Return the report in *values*, a decoded JSON value of unknown origin.
+
+        Raises:
+            InvalidReport: the message names the sender as far as it could be read, the fault and the limit.
+        """
+        if not isinstance(values, dict):
+            raise InvalidReport(f"a report is a JSON object, not {_shown(values)}")
+        sender = _shown(values.get("host"))
+        try:
+            return cls(
+                host=check_host(values.get("host")),  # type: ignore[arg-type]  # it checks the type too
+                boot=_integer("boot", values.get("boot")),
+                sequence=_integer("sequence", values.get("sequence")),
+                interval=_interval(values.get("interval")),
+                version=_version(values.get("version")),
+                services=_services(values.get("services")),
+            )
+        except (InvalidReport, InvalidName) as error:
+            raise InvalidReport(f"report from {sender} refused: {error}") from None
+
+
+def check_capabilities(service: str, capabilities: object) -> Capabilities:
+    """Return *capabilities* if they keep every limit, else raise InvalidReport naming service, key and value."""
+    if not isinstance(capabilities, Mapping):
+        raise InvalidReport(f"capabilities of {service} are {_shown(capabilities)}, not a dict")
+    if len(capabilities) > MAX_KEYS:
+        raise InvalidReport(f"capabilities of {service} have {len(capabilities)} keys; the limit is {MAX_KEYS}")
+    for key, value in capabilities.items():
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise InvalidReport(f"{service} has the key {_shown(key)}: use 1 to 128 of A-Z a-z 0-9 _ . : -")
+        _check_value(service, key, value)
+    size = len(json.dumps(dict(capabilities)))
+    if size > MAX_BYTES:
+        raise InvalidReport(f"capabilities of {service} take {size} bytes as JSON; the limit is {MAX_BYTES}")
+    return capabilities
+
+
+def _check_value(service: str, key: str, value: object) -> None:
+    if isinstance(value, list):
+        if len(value) > MAX_LIST:
+            raise InvalidReport(f"{service}.{key} lists {len(value)} values; the limit is {MAX_LIST}")
+        for entry in value:
+            _check_scalar(service, key, entry)
+    else:
+        _check_scalar(service, key, value)
+
+
+def _check_scalar(service: str, key: str, value: object) -> None:
+    if isinstance(value, bool | str):
+        return
+    if not isinstance(value, int | float):
+        raise InvalidReport(f"{service}.{key} is {_shown(value)}: use bool, int, float, str, or a list of those")
+    if not (math.isfinite(value) and -MAX_NUMBER <= value <= MAX_NUMBER):
+        raise InvalidReport(f"{service}.{key} is {_shown(value)}: numbers are finite and within ±2^53")
+
+
+def _integer(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_NUMBER:
+        raise InvalidReport(f"{name} is {_shown(value)}, not a whole number from 0 to 2^53")
+    return value
+
+
+def _interval(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 86400:
+        raise InvalidReport(f"interval is {_shown(value)}, not seconds above 0 and up to a day")
+    return float(value)
+
+
+def _version(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 64:
+        raise InvalidReport(f"version is {_shown(value)}, not a text of up to 64 letters")
+    return value
+
+
+def _services(value: object) -> Mapping[str, Capabilities | None]:
+    if not isinstance(value, dict) or not value:
+        raise InvalidReport(f"services are {_shown(value)}, not an object of at least one service")
+    if len(value) > MAX_SERVICES:
+        raise InvalidReport(f"it names {len(value)} services; the limit is {MAX_SERVICES}")
+    return {
+        check_service(service): known if known is None else check_capabilities(service, known)
+        for service, known in value.items()
+    }
+
+
+def _shown(value: object) -> str:
+    """Return *value* for a log line: short, whatever a stranger sent."""
+    try:
+        text = ascii(value)
+    except Exception as error:  # noqa: BLE001  # a repr is user code, and an int of 5000 digits refuses to be a text
+        text = f"<{type(value).__name__}: {error}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def send_report(app: Celery, report: Report) -> None:
+    """Send *report* to the scheduler's queue, as a task by name; in eager mode it is taken in at once.
+
+    It expires after three of its intervals, when the table would call it stale anyway.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker doesn't answer; the report is not queued.
+    """
+    options: dict[str, Any] = {
+        "queue": service_queue("scheduler"),
+        "expires": 3 * report.interval,
+        "ignore_result": True,
+        "serializer": "json",
+        "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2},
+    }
+    if app.conf.task_always_eager:
+        app.tasks[REPORT_TASK].apply_async((report.to_dict(),), **options)  # send_task is never eager
+    else:
+        app.send_task(REPORT_TASK, (report.to_dict(),), **options)

@@ -1,0 +1,72 @@
+"""The scheduler: the manager that keeps the capability table."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from managers.context import RequestContext
+from managers.errors import InvalidReport
+from managers.manager import Manager
+from managers.reports import Report
+from scheduler.table import Table
+
+logger = logging.getLogger(__name__)
+
+
+class SchedulerManager(Manager[None], service_name="scheduler"):
+    """Turns reports into rows of the table and forgets the dead; any number of hosts may run one at once.
+
+    They share nothing but Redis: a report is idempotent and newest wins, whichever of them takes it.
+    """
+
+    def __init__(
+        self, host: str | None = None, db_driver: str | None = None, *, driver: Any = None, table: Table
+    ) -> None:
+        super().__init__(host, db_driver, driver=driver)
+        self.table = table
+
+    def update_service_capabilities(self, reports: Iterable[object]) -> Counter[str]:
+        """Store *reports*, decoded JSON of unknown origin, in one round trip; return how many rows had which fate.
+
+        The fates: "stored", "old", "unknown" and "refused". A bad report costs a log line that names its sender and the
+        fault, and stops none of the others.
+
+        Raises:
+            TableUnavailable: nothing was stored; the reports may be given again.
+        """
+        valid: list[Report] = []
+        fates: Counter[str] = Counter()
+        for values in reports:
+            try:
+                valid.append(Report.from_dict(values))
+            except InvalidReport as error:
+                fates["refused"] += 1
+                self.refuse(str(error))
+        for report, service, word in self.table.store(valid):
+            fates[word] += 1
+            if word == "unknown":
+                logger.warning(
+                    "report from %r refused: it speaks for %s as of boot %d, and no live worker of that host does",
+                    report.host, service, report.boot,
+                    extra={"host": report.host, "service": service},
+                )  # fmt: skip
+            elif word == "old":
+                logger.debug("report %d from %r about %s is late or repeated", report.sequence, report.host, service)
+        return fates
+
+    def refuse(self, why: str) -> None:
+        """Count a message that can't become a row, and say why."""
+        logger.warning("%s", why)
+        self.table.count("reports_refused")
+
+    def periodic_tasks(self, context: RequestContext | None = None) -> None:
+        """Forget the hosts that have missed 6 heartbeats, and say which."""
+        super().periodic_tasks(context)
+        for member, identity in self.table.prune():
+            service, _, host = member.partition("/")
+            logger.warning(
+                "pruned %s on %s: no heartbeat of %s for 6 intervals",
+                service, host, "anybody" if identity is None else f"pid {identity.pid} on {identity.machine}",
+                extra={"host": host, "service": service},
+            )  # fmt: skip

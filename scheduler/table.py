@@ -1,0 +1,214 @@
+"""The capability table: what the fleet last reported, in Redis.
+
+Keys, all under ``celeriac:{<fleet>}:`` so that they share one hash slot; members are ``<service>/<host>``, values JSON:
+
+=============  ====  ===================================================================================================
+hosts          hash  member -> who holds the name: instance, boot, machine, pid, version, intervals, joined_at
+presence       zset  member -> the moment it is stale unless it is heard of again
+reports        hash  member -> sequence, at, interval of the newest report
+capabilities   hash  member -> what it reported; no entry where it reported nothing but liveness
+disabled       hash  member -> the operator's reason; outlives the member
+draining       hash  member -> why it takes no new work
+since          text  when the first host joined after Redis was last emptied
+counters       hash  reports_stored, reports_old, reports_unknown, reports_refused, hosts_pruned
+=============  ====  ===================================================================================================
+
+A worker's main process owns its members: ``join`` at start, ``heartbeat`` every interval, ``leave`` at the end. The
+scheduler owns reports and capabilities (``store``) and forgets the dead (``prune``). All time is Redis's own; nothing
+here reads a host's clock. A killed worker simply stops beating: stale after 3 missed beats, pruned after 6. After a
+flush every heartbeat is answered "unknown", upon which the worker joins again and reports at once.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+from redis.exceptions import RedisError
+
+from managers.reports import Report
+from scheduler.connections import shown
+from scheduler.errors import HostNotFound, TableUnavailable
+from scheduler.hosts import Host, Identity, Joined, Readiness, Refusal, aggregate, readiness, split_member
+
+logger = logging.getLogger(__name__)
+
+_LUA = Path(__file__).parent / "lua"
+
+
+class Table:
+    """The capability table at *client*; usable from any process and thread.
+
+    Every method raises TableUnavailable when Redis doesn't answer. *now* replaces Redis's clock in tests.
+    """
+
+    def __init__(
+        self, client: "redis.Redis", *, fleet: str = "fleet", url: str = "", now: Callable[[], float] | None = None
+    ) -> None:
+        self.redis = client
+        self._url = shown(url)
+        self._prefix = f"celeriac:{{{fleet}}}:"
+        self._now = now
+        self._scripts = {path.stem: client.register_script(path.read_text()) for path in _LUA.glob("*.lua")}
+
+    def join(
+        self, identity: Identity, members: Sequence[str], *, boot: int = 0, replaces: str = ""
+    ) -> Joined | Refusal:
+        """Take *members* for *identity*, all or none; *boot* 0 asks for a new boot number.
+
+        *replaces* names an instance known to be dead, whose names may be taken before they are stale.
+        """
+        answer = self._run(
+            "join",
+            ("hosts", "presence", "reports", "capabilities", "draining", "since"),
+            [self._stamp(), identity.to_json(), boot, replaces, *members],
+        )
+        if answer[1]:
+            return Joined(now=float(answer[0]), boot=int(answer[1]))
+        return Refusal(member=answer[2], holder=Identity.from_json(answer[3]), stale_in=float(answer[4]))
+
+    def heartbeat(self, instance: str, interval: float, members: Sequence[str]) -> tuple[float, str]:
+        """Return Redis's time and "ok", "unknown" (join again) or "replaced" (stop)."""
+        now, word = self._run("heartbeat", ("hosts", "presence"), [self._stamp(), instance, interval, *members])
+        return float(now), word
+
+    def leave(self, instance: str, members: Sequence[str]) -> int:
+        """Forget *members* as far as *instance* holds them; return how many."""
+        keys = ("hosts", "presence", "reports", "capabilities", "draining")
+        return int(self._run("leave", keys, [instance, *members]))
+
+    def store(self, reports: Iterable[Report]) -> list[tuple[Report, str, str]]:
+        """Turn *reports* into rows, in one round trip; return (report, service, word) for each service of each.
+
+        The word is "stored", "old" (late or repeated: nothing changed) or "unknown" (nobody of that name and boot).
+        """
+        arguments: list[Any] = [self._stamp()]
+        told: list[tuple[Report, str]] = []
+        for report in reports:
+            for service, known in report.services.items():
+                told.append((report, service))
+                document = "" if known is None else json.dumps(known, sort_keys=True)
+                member = f"{service}/{report.host}"
+                arguments += [member, report.boot, report.sequence, json.dumps(report.interval), document]
+        if not told:
+            return []
+        words = self._run("report", ("hosts", "reports", "capabilities", "counters"), arguments)
+        return [(report, service, word) for (report, service), word in zip(told, words, strict=True)]
+
+    def count(self, counter: str) -> None:
+        """Add one to *counter*."""
+        with self._reached():
+            self.redis.hincrby(self._key("counters"), counter, 1)
+
+    def prune(self, limit: int = 1000) -> list[tuple[str, Identity | None]]:
+        """Forget members that have missed 6 heartbeats; return them with who held them."""
+        keys = ("hosts", "presence", "reports", "capabilities", "draining", "counters")
+        answer = self._run("prune", keys, [self._stamp(), limit])
+        return [
+            (member, Identity.from_json(held) if held else None)
+            for member, held in zip(answer[::2], answer[1::2], strict=True)
+        ]
+
+    def drain(self, members: Sequence[str], reason: str) -> None:
+        """Say that *members* take no new work."""
+        with self._reached():
+            self.redis.hset(self._key("draining"), mapping=dict.fromkeys(members, reason))
+
+    def disable(self, member: str, reason: str) -> None:
+        """Take *member* out of placement and of the aggregate until it is enabled."""
+        with self._reached():
+            self.redis.hset(self._key("disabled"), member, reason)
+
+    def enable(self, member: str) -> None:
+        """Undo ``disable``."""
+        with self._reached():
+            self.redis.hdel(self._key("disabled"), member)
+
+    def hosts(self, service: str | None = None) -> list[Host]:
+        """Return a row for each (service, host), sorted; the stale ones too."""
+        return self._read()[1] if service is None else [host for host in self._read()[1] if host.service == service]
+
+    def host(self, name: str) -> list[Host]:
+        """Return the rows of one host, else raise HostNotFound."""
+        known = self.hosts()
+        rows = [host for host in known if host.host == name]
+        if not rows:
+            names = ", ".join(sorted({host.host for host in known})) or "none at all"
+            raise HostNotFound(f"the table knows no host {name!r}; it knows {names}")
+        return rows
+
+    def aggregate(self) -> dict[str, tuple[Any, Any]]:
+        """Return ``{"<service>.<key>": (min, max)}`` over live, enabled hosts."""
+        return aggregate(self.hosts())
+
+    def readiness(self) -> Readiness:
+        """Say whether the table can be believed yet: an empty or half-filled one is not ready, not "no hosts"."""
+        return self.snapshot()[1]
+
+    def snapshot(self) -> tuple[list[Host], Readiness]:
+        """Return all rows and whether they can be believed, of one moment."""
+        now, rows, since = self._read()
+        return rows, readiness(rows, since=since, now=now)
+
+    def counters(self) -> dict[str, int]:
+        """Return how often each thing was counted."""
+        with self._reached():
+            counted = cast("dict[str, str]", self.redis.hgetall(self._key("counters")))
+        return {name: int(value) for name, value in counted.items()}
+
+    def now(self) -> float:
+        """Return the fleet's time, Redis's clock, in seconds since 1970."""
+        if self._now is not None:
+            return self._now()
+        with self._reached():
+            seconds, microseconds = self.redis.time()
+        return seconds + microseconds / 1e6
+
+    def _read(self) -> tuple[float, list[Host], float | None]:
+        with self._reached():
+            pipeline = self.redis.pipeline(transaction=True)
+            pipeline.time()
+            pipeline.get(self._key("since"))
+            pipeline.zrange(self._key("presence"), 0, -1, withscores=True)
+            for name in ("hosts", "reports", "capabilities", "disabled", "draining"):
+                pipeline.hgetall(self._key(name))
+            time, since, presence, hosts, reports, capabilities, disabled, draining = pipeline.execute()
+        now = self._now() if self._now is not None else time[0] + time[1] / 1e6
+        stale_at = dict(presence)
+        rows = [
+            Host.of(
+                *split_member(member),
+                identity=Identity.from_json(identity),
+                stale_at=stale_at.get(member, 0.0),
+                report=json.loads(reports[member]) if member in reports else None,
+                capabilities=json.loads(capabilities[member]) if member in capabilities else {},
+                disabled=disabled.get(member),
+                draining=draining.get(member),
+                now=now,
+            )
+            for member, identity in sorted(hosts.items())
+        ]
+        return now, rows, None if since is None else float(since)
+
+    def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        with self._reached():
+            return self._scripts[script](keys=[self._key(key) for key in keys], args=arguments)
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name
+
+    def _stamp(self) -> str:
+        return "" if self._now is None else f"{self._now():.6f}"
+
+    @contextmanager
+    def _reached(self) -> Any:
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            raise TableUnavailable(
+                f"the capability table's Redis at {self._url or 'its address'} does not answer: {error};"
+                " check CELERIAC_TABLE_URL and that Redis runs"
+            ) from error

@@ -1,0 +1,57 @@
+"""Gives Celeriac to a Celery application: its own one, or one that existed before."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_process_init
+
+from managers.db import engine
+from managers.drivers import load_class
+from managers.manager import Manager
+from workers.beat import add_entries
+from workers.config import PREFIX, Settings, load_settings
+from workers.errors import InvalidSettings
+from workers.intake import register_reports
+from workers.registry import Registry, adopt
+from workers.steps import HostStep, TicksStep
+from workers.ticks import register_tick
+
+
+def celeriac_app(
+    app: Celery, *, managers: Iterable[type[Manager[Any]]] = (), settings: Settings | None = None
+) -> Celery:
+    """Give *app* its managers and return it: those of the setting MANAGERS, then *managers*.
+
+    The application's own queues, routes, serializer and schedule stay as they are. Its workers run the managers' hosts,
+    its beats tick them. Connects to nothing.
+
+    Raises:
+        InvalidSettings: a CELERIAC_ setting can't be used.
+        UnknownService: two managers claim one service, or SERVICES names one that nobody manages.
+    """
+    settings = settings or load_settings()
+    classes = list(dict.fromkeys((*_named(settings.managers), *managers)))
+    registry = Registry(app, settings, classes)
+    adopt(app, registry)
+    engine.use(settings.database_address)
+    for service in registry.managers:
+        register_tick(app, registry, service)
+    register_reports(app, registry)
+    add_entries(app, registry)
+    app.steps["worker"].add(HostStep)
+    app.steps["consumer"].add(TicksStep)
+
+    def on_pool_child(**_: Any) -> None:
+        registry.enter_worker()
+
+    worker_process_init.connect(on_pool_child, weak=False)
+    return app
+
+
+def _named(paths: Iterable[str]) -> Iterable[type[Manager[Any]]]:
+    for path in paths:
+        found = load_class(path, f"{PREFIX}MANAGERS")
+        if not issubclass(found, Manager):
+            raise InvalidSettings(f"{PREFIX}MANAGERS names {path!r}, which is no Manager")
+        yield found

@@ -1,0 +1,43 @@
+"""Beat's entries: one tick per service and period, at the period's beginning by the fleet's clock."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import Celery
+from celery.schedules import schedstate, schedule
+
+from managers.periods import period_number
+from workers.registry import Registry, registry_of
+from workers.ticks import refresh_clock, tick_name
+
+#: Seconds after a period's beginning at which beat fires: clear of the boundary, so that two beats agree on the number.
+LAG = 0.03
+
+
+class Periods(schedule):
+    """Due once in every period of the fleet's clock, so that beats need not know of each other.
+
+    A plain Celery schedule counts from its own last run and drifts: sooner or later it steps over a period.
+    """
+
+    def is_due(self, last_run_at: datetime) -> Any:
+        """Return whether this period has not been ticked yet, and the seconds until the next begins."""
+        interval = float(self.seconds)
+        registry = registry_of(self.app)
+        refresh_clock(registry)
+        now = registry.clock.now()
+        ahead = now - datetime.now(UTC).timestamp()
+        last = self.maybe_make_aware(last_run_at).timestamp() + ahead
+        number = period_number(now, interval)
+        remaining = (number + 1) * interval - now + min(LAG, interval / 10)
+        return schedstate(is_due=period_number(last, interval) < number, next=remaining)
+
+
+def add_entries(app: Celery, registry: Registry) -> None:
+    """Add a tick for every service that *app* knows to its beat schedule; entries of the same name are replaced."""
+    interval = registry.settings.periodic_interval
+    entries = {
+        f"celeriac: {tick_name(service)}": {"task": tick_name(service), "schedule": Periods(run_every=interval)}
+        for service in registry.managers
+    }
+    app.conf.beat_schedule = {**app.conf.beat_schedule, **entries}

@@ -1,0 +1,23 @@
+"""What can go wrong around the processes."""
+
+from managers.errors import ManagerError
+
+
+class WorkerError(ManagerError):
+    """Base of the errors of workers, beat and the command line."""
+
+
+class InvalidSettings(WorkerError, ValueError):
+    """Raised when a CELERIAC_ setting is unknown or can't be used."""
+
+
+class NotAdopted(WorkerError, LookupError):
+    """Raised when a Celery application was never given to celeriac_app."""
+
+
+class UnknownService(WorkerError, LookupError):
+    """Raised when an application knows no manager for a service."""
+
+
+class FleetError(WorkerError):
+    """Raised when the embedded fleet can't start, or one runs here already."""

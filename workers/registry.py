@@ -1,0 +1,138 @@
+"""The managers an application knows, and those that live in this process."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, cast
+
+from celery import Celery
+
+from managers.host import HostManager
+from managers.manager import Manager, SchedulerDependentManager
+from managers.memory import HostMemory
+from managers.routing import check_service
+from managers.version import version
+from scheduler.clock import FleetClock
+from scheduler.connections import connect
+from scheduler.manager import SchedulerManager
+from scheduler.table import Table
+from workers.config import Settings
+from workers.eager import OneByOne
+from workers.errors import NotAdopted, UnknownService
+from workers.membership import Membership
+
+#: The attribute of a Celery application that holds its registry.
+_ATTRIBUTE = "celeriac"
+
+
+class Registry:
+    """What Celeriac knows of one Celery application: settings, managers, table and clock.
+
+    ``local`` builds a manager once per process: in a worker's main process at start, in a pool child when first asked
+    for. Two applications in one process have a registry each and share nothing.
+    """
+
+    def __init__(self, app: Celery, settings: Settings, managers: Iterable[type[Manager[Any]]]) -> None:
+        self.app = app
+        self.settings = settings
+        self.managers: dict[str, type[Manager[Any]]] = {}
+        known: tuple[type[Manager[Any]], ...] = (*managers, SchedulerManager)
+        for manager in known:
+            service = check_service(manager.service_name)
+            if self.managers.setdefault(service, manager) is not manager:
+                raise UnknownService(
+                    f"{manager.__qualname__} and {self.managers[service].__qualname__} both claim the service"
+                    f" {service!r}; give one another service_name"
+                )
+        for service in settings.services:
+            self.manager_class(service)
+        self.in_worker = False
+        self._local: dict[str, Manager[Any]] = {}
+        self._lock = threading.RLock()
+        self._reporter = OneByOne(app, lambda service: self.membership((service,)))
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that a worker with these settings runs: SERVICES, by default all but the scheduler."""
+        return self.settings.services or tuple(service for service in self.managers if service != "scheduler")
+
+    @cached_property
+    def table(self) -> Table:
+        """The capability table; connects on first use."""
+        url = self.settings.table_address
+        return Table(connect(url), fleet=self.settings.fleet, url=url)
+
+    @cached_property
+    def clock(self) -> FleetClock:
+        """The fleet's clock."""
+        return FleetClock(self.table.now)
+
+    def manager_class(self, service: str) -> type[Manager[Any]]:
+        """Return the manager of *service*, else raise UnknownService."""
+        try:
+            return self.managers[service]
+        except KeyError:
+            raise UnknownService(
+                f"no manager for service {service!r}: the application knows {', '.join(sorted(self.managers))};"
+                " add its class to CELERIAC_MANAGERS"
+            ) from None
+
+    def local(self, service: str) -> Manager[Any]:
+        """Return this process's manager of *service*, built when first asked for."""
+        with self._lock:
+            if service not in self._local:
+                self._local[service] = self._build(self.manager_class(service))
+            return self._local[service]
+
+    def scheduler(self) -> SchedulerManager:
+        """Return this process's scheduler."""
+        return cast("SchedulerManager", self.local("scheduler"))
+
+    def membership(self, services: Sequence[str]) -> Membership:
+        """Return a new claim on this host's name for *services*, not joined yet."""
+        return Membership(
+            self.table,
+            host=self.settings.host,
+            services=services,
+            heartbeat_interval=self.settings.heartbeat_interval,
+            interval=self.settings.periodic_interval,
+            version=version(),
+        )
+
+    def enter_worker(self) -> None:
+        """Say that this process belongs to a worker: its managers remember for the whole host and don't report."""
+        self.settings.host_dir.mkdir(parents=True, exist_ok=True)
+        self.forget()
+        self.in_worker = True
+
+    def forget(self) -> None:
+        """Drop this process's managers: what was built before a fork is the parent's."""
+        with self._lock:
+            self._local.clear()
+
+    def _build(self, manager_class: type[Manager[Any]]) -> Manager[Any]:
+        options: dict[str, Any] = {"host": self.settings.host, "db_driver": self.settings.db_driver}
+        if issubclass(manager_class, SchedulerManager):
+            options["table"] = self.table
+        manager = manager_class(**options)
+        if isinstance(manager, HostManager):
+            manager.labels = self.settings.parsed_labels
+        if isinstance(manager, SchedulerDependentManager):
+            if self.in_worker:
+                manager.memory = HostMemory(self.settings.host_dir)
+            else:
+                manager.reporter = self._reporter
+        return manager
+
+
+def registry_of(app: Celery) -> Registry:
+    """Return the registry of *app*, else raise NotAdopted."""
+    registry = getattr(app, _ATTRIBUTE, None)
+    if not isinstance(registry, Registry):
+        raise NotAdopted(f"{app!r} knows no managers; call workers.celeriac_app({app.main or 'app'}) first")
+    return registry
+
+
+def adopt(app: Celery, registry: Registry) -> None:
+    """Make *registry* the one of *app*."""
+    setattr(app, _ATTRIBUTE, registry)

@@ -1,0 +1,126 @@
+"""The host's report: one message per period with all its services, sent when their periodic runs are over."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from managers.errors import InvalidReport
+from managers.manager import Manager, SchedulerDependentManager
+from managers.periods import Tick
+from managers.reports import Capabilities, Report, check_capabilities, send_report
+from scheduler.clock import FleetClock
+from workers.membership import Membership
+
+logger = logging.getLogger(__name__)
+
+#: The part of an interval that a report waits for the slowest service, and the seconds it waits at most.
+PATIENCE = 0.25
+MOST_PATIENCE = 5.0
+
+
+class Reporting:
+    """Gathers what the managers of this host remember and sends it, in a thread of the worker's main process.
+
+    ``expect`` is told of each new period, ``ran`` of each service whose run is over: when all are, or patience ends,
+    the report goes out. A service whose run failed or still lasts is reported with what it last remembered.
+    """
+
+    def __init__(
+        self, app: Celery, membership: Membership, clock: FleetClock, *, managers: Mapping[str, Manager[Any]]
+    ) -> None:
+        self._app = app
+        self._membership = membership
+        self._clock = clock
+        self._managers = managers
+        self._sequence = 0
+        self._due_at: float | None = None
+        self._awaited: set[str] = set()
+        self._period: float = float("-inf")
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="celeriac-reporting", daemon=True)
+
+    def start(self) -> None:
+        """Send what falls due from now on."""
+        self._thread.start()
+
+    def soon(self) -> None:
+        """Send a report at once, outside any period: at the start, and when the table was emptied."""
+        with self._changed:
+            self._due_at = self._clock.now()
+            self._changed.notify()
+
+    def expect(self, tick: Tick, offset: float) -> None:
+        """Note that a period has begun and its report will be due."""
+        with self._changed:
+            if tick.due_at(0) > self._period:
+                self._period = tick.due_at(0)
+                self._awaited = set(self._managers)
+                patience = min(PATIENCE * tick.interval, MOST_PATIENCE)
+                self._due_at = max(self._clock.now(), tick.due_at(offset)) + patience
+                self._changed.notify()
+
+    def ran(self, service: str, tick: Tick) -> None:
+        """Note that *service*'s run for this period is over."""
+        with self._changed:
+            if tick.due_at(0) == self._period:
+                self._awaited.discard(service)
+                if not self._awaited and self._due_at is not None:
+                    self._due_at = self._clock.now()
+                    self._changed.notify()
+
+    def stop(self) -> None:
+        """Send no more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=15)
+
+    def _run(self) -> None:
+        while self._wait():
+            try:
+                self._send()
+            except (KombuError, OSError) as error:
+                logger.error("report of %s not sent: %s; the next period's goes out anew", self._membership.host, error)  # noqa: TRY400
+            except Exception:
+                logger.exception("report of %s not sent; the next period's goes out anew", self._membership.host)
+
+    def _wait(self) -> bool:
+        with self._changed:
+            while not self._stopping:
+                if self._due_at is None:
+                    self._changed.wait()
+                elif (remaining := self._due_at - self._clock.now()) > 0:
+                    self._changed.wait(remaining)
+                else:
+                    self._due_at = None
+                    return True
+            return False
+
+    def _send(self) -> None:
+        self._sequence += 1
+        identity = self._membership.identity
+        report = Report(
+            host=self._membership.host,
+            boot=self._membership.boot,
+            sequence=self._sequence,
+            interval=identity.interval,
+            version=identity.version,
+            services={service: self._known(manager) for service, manager in self._managers.items()},
+        )
+        send_report(self._app, report)
+        logger.debug("report %d of %s sent", report.sequence, report.host)
+
+    def _known(self, manager: Manager[Any]) -> Capabilities | None:
+        if not isinstance(manager, SchedulerDependentManager) or (known := manager.last_capabilities) is None:
+            return None
+        try:
+            return check_capabilities(manager.service_name, known)
+        except InvalidReport as error:
+            logger.error("%s reports only liveness: %s", manager, error)  # noqa: TRY400
+            return None
