@@ -31,7 +31,7 @@ class _Process:
     def after_fork_in_child(self) -> None:
         self.lock = threading.Lock()
         for inherited in self.engines.values():
-            # Kept, because collecting a pool would end the sessions it shares with the parent.
+            # Kept, so that the child's collector never touches connections that are the parent's.
             self.inherited.append(inherited.pool)
             inherited.dispose(close=False)
         self.engines = {}

@@ -9,12 +9,7 @@ from managers.db.models import Base
 
 def run(connection: Connection) -> None:
     """Run the steps in the connection's own transaction, on SQLite too, so that they happen all or not at all."""
-    context.configure(
-        connection=connection,
-        target_metadata=Base.metadata,
-        render_as_batch=True,
-        transactional_ddl=True,
-    )
+    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
     with context.begin_transaction():
         context.run_migrations()
 

@@ -22,8 +22,8 @@ POSTGRES = os.environ.get("CELERIAC_TEST_POSTGRES_URL", "postgresql://postgres@1
 
 _PRELUDE = """
 import logging, os, sys
-from sqlalchemy import select, update
-from managers.db import api, schema, session, upgrade
+from sqlalchemy import select, text, update
+from managers.db import api, session, upgrade, use
 from managers.db.models import Service
 print("ready", flush=True)
 sys.stdin.readline()

@@ -4,10 +4,13 @@ import gc
 import multiprocessing
 import sqlite3
 import sys
+import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 from typing import Any, Never
 
 import psycopg
@@ -119,12 +122,16 @@ def test_a_forked_child_uses_the_database_and_so_does_its_parent(database: str, 
 def test_a_forked_child_shares_no_socket_and_closes_none(postgresql_url: str, in_fork: InFork) -> None:
     db.use(postgresql_url)
     parents, kept = backend(), engine()
+    with kept.connect() as connection:
+        inherited = weakref.ref(connection.connection.dbapi_connection)
 
     def child() -> tuple[int, int]:
         own = backend()
         with kept.connect() as connection:  # an engine that somebody held on to
             by_kept = connection.scalar(text("SELECT pg_backend_pid()"))
         gc.collect()
+        assert inherited() is not None
+        assert not inherited().closed
         return own, by_kept
 
     own, by_kept = in_fork(child)()
@@ -232,6 +239,35 @@ for _ in range(40):
     at_once(code, processes=6, url=sqlite_url)
 
     assert api.service_get("volume", "here").version == "240"
+
+
+def test_a_new_file_that_another_process_is_writing_is_waited_for(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(parse(sqlite_url).database).parent.mkdir()
+    other = sqlite3.connect(parse(sqlite_url).database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: other.rollback())
+    monkeypatch.setattr("managers.db.sqlite.time", clock)
+    db.use(sqlite_url)
+
+    with session() as opened:
+        assert opened.scalar(text("PRAGMA journal_mode")) == "wal"
+
+    other.close()
+
+
+def test_processes_that_open_a_new_file_at_once_all_succeed(tmp_path: Path, at_once: AtOnce) -> None:
+    code = f"""
+for number in range(50):
+    use(f"sqlite:///{tmp_path}/{{number}}.db")
+    with session(write=False) as opened:
+        print(opened.scalar(text("PRAGMA journal_mode")))
+"""
+
+    said = at_once(code, processes=6, url="unused://")
+
+    assert "".join(said).split() == ["wal"] * 300
 
 
 def test_processes_that_use_different_services_at_once_all_succeed(database: str, at_once: AtOnce) -> None:

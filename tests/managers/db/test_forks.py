@@ -59,6 +59,7 @@ def test_what_a_child_commits_survives_its_parents_last_close(fleet: str, in_for
     assert hosts == [("after",), ("before",), ("parent",)]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the very thing that is tested
 def test_a_fork_waits_for_another_threads_transaction(fleet: str, in_fork: InFork) -> None:
     inside = threading.Event()
 
