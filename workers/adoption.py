@@ -1,8 +1,10 @@
 """Gives Celeriac to a Celery application: its own one, or one that existed before."""
 
+import signal
 from collections.abc import Iterable
 from typing import Any
 
+from billiard import current_process
 from celery import Celery
 from celery.signals import worker_process_init
 
@@ -13,6 +15,7 @@ from workers.beat import add_entries
 from workers.config import PREFIX, Settings, load_settings
 from workers.errors import InvalidSettings
 from workers.intake import register_reports
+from workers.orphans import die_with_parent
 from workers.registry import Registry, adopt
 from workers.steps import HostStep, TicksStep
 from workers.ticks import register_tick
@@ -44,6 +47,8 @@ def celeriac_app(
 
     def on_pool_child(**_: Any) -> None:
         registry.enter_worker()
+        if current_process().daemon:  # the solo pool sends this signal in the worker itself
+            die_with_parent(signal.SIGKILL)  # a host that is dead runs nothing
 
     worker_process_init.connect(on_pool_child, weak=False)
     return app

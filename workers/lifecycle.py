@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from managers.context import RequestContext
-from managers.db import upgrade
 from managers.errors import DatabaseError
 from managers.host import HostManager
 from managers.manager import Manager
@@ -159,8 +158,8 @@ class Lifecycle:
 
     def _register(self) -> None:
         """Write the host into the durable registry, and tell the table what an operator decided there."""
-        upgrade()
         for service, manager in self.managers.items():
+            manager.db.upgrade()
             record = manager.db.service_register(service, self.host, version=version())
             member = member_of(service, self.host)
             if record.disabled:

@@ -15,7 +15,19 @@ from managers.db.engine import session
 from managers.db.errors import ServiceNotFound
 from managers.db.models import Service
 from managers.db.records import ServiceRecord
+from managers.db.schema import upgrade
 from managers.db.timestamps import utc
+
+__all__ = [
+    "service_destroy",
+    "service_get",
+    "service_get_all",
+    "service_register",
+    "service_seen",
+    "service_stopped",
+    "service_update",
+    "upgrade",
+]
 
 
 def service_register(service: str, host: str, *, version: str, now: datetime | None = None) -> ServiceRecord:
