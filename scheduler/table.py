@@ -112,10 +112,9 @@ class Table:
             for member, held in zip(answer[::2], answer[1::2], strict=True)
         ]
 
-    def drain(self, members: Sequence[str], reason: str) -> None:
-        """Say that *members* take no new work."""
-        with self._reached():
-            self.redis.hset(self._key("draining"), mapping=dict.fromkeys(members, reason))
+    def drain(self, instance: str, members: Sequence[str], reason: str) -> int:
+        """Say that *members*, as far as *instance* holds them, take no new work; return how many."""
+        return int(self._run("drain", ("hosts", "draining"), [instance, reason, *members]))
 
     def disable(self, member: str, reason: str) -> None:
         """Take *member* out of placement and of the aggregate until it is enabled."""

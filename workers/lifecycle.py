@@ -45,13 +45,12 @@ class Lifecycle:
         self._slots = slots
         self._on_replaced = on_replaced
         self._stopped = threading.Event()
+        self._is_replaced = False
         self.managers: dict[str, Manager[Any]] = {}
         self._prepared: list[Manager[Any]] = []
         self._runners: dict[str, TickRunner] = {}
         self.membership = registry.membership(registry.services)
-        self._presence = Presence(
-            self.membership, registry.clock, on_joined=self._restore, on_replaced=self._on_replaced
-        )
+        self._presence = Presence(self.membership, registry.clock, on_joined=self._restore, on_replaced=self._replaced)
         self._reporting: Reporting | None = None
 
     def start(self) -> None:
@@ -97,7 +96,7 @@ class Lifecycle:
     def drain(self) -> None:
         """Say that this host takes no new work, and heed no more ticks; runs under way go on."""
         try:
-            self.registry.table.drain(self.membership.members, "its worker is stopping")
+            self.membership.drain("its worker is stopping")
         except TableUnavailable as error:
             logger.warning("can't say that %s is draining: %s", self.host, error)
         for runner in self._runners.values():
@@ -124,7 +123,8 @@ class Lifecycle:
         """Give the names back and say so in the database; without ``cleanup_host`` where the stop was a hard one."""
         self._stopped.set()
         self._presence.stop()
-        for service, manager in self.managers.items():
+        mine = {} if self._is_replaced else self.managers
+        for service, manager in mine.items():
             try:
                 manager.db.service_stopped(service, self.host)
             except DatabaseError as error:
@@ -166,6 +166,11 @@ class Lifecycle:
                 self.registry.table.disable(member, record.disabled_reason or "no reason given")
             else:
                 self.registry.table.enable(member)
+
+    def _replaced(self) -> None:
+        """Leave the name to its new holder, in the database too."""
+        self._is_replaced = True
+        self._on_replaced()
 
     def _restore(self) -> None:
         """Tell an emptied table what it forgot."""

@@ -91,6 +91,10 @@ class Membership:
         answer = self.table.join(self.identity, self.members, boot=self.boot)
         return (answer.now, "joined") if isinstance(answer, Joined) else (now, "replaced")
 
+    def drain(self, reason: str) -> None:
+        """Say that this worker takes no new work."""
+        self.table.drain(self.identity.instance, self.members, reason)
+
     def leave(self) -> None:
         """Give the names back."""
         self.table.leave(self.identity.instance, self.members)
