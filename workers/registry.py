@@ -1,7 +1,8 @@
 """The managers an application knows, and those that live in this process."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, cast
 
@@ -36,18 +37,15 @@ class Registry:
         self.app = app
         self.settings = settings
         self.managers: dict[str, type[Manager[Any]]] = {}
-        known: tuple[type[Manager[Any]], ...] = (*managers, SchedulerManager)
-        for manager in known:
-            service = check_service(manager.service_name)
-            if self.managers.setdefault(service, manager) is not manager:
-                raise UnknownService(
-                    f"{manager.__qualname__} and {self.managers[service].__qualname__} both claim the service"
-                    f" {service!r}; give one another service_name"
-                )
+        for manager in managers:
+            self.add(manager)
+        self.add(SchedulerManager)
         for service in settings.services:
             self.manager_class(service)
         self.in_worker = False
-        self._local: dict[str, Manager[Any]] = {}
+        #: The host whose managers ``local`` answers with.
+        self.host = settings.host
+        self._local: dict[str, dict[str, Manager[Any]]] = {}
         self._lock = threading.RLock()
         self._reporter = OneByOne(app, lambda service: self.membership((service,)))
 
@@ -67,6 +65,16 @@ class Registry:
         """The fleet's clock."""
         return FleetClock(self.table.now)
 
+    def add(self, manager: type[Manager[Any]]) -> str:
+        """Make *manager* known and return its service; UnknownService if another class claims it."""
+        service = check_service(manager.service_name)
+        if self.managers.setdefault(service, manager) is not manager:
+            raise UnknownService(
+                f"{manager.__qualname__} and {self.managers[service].__qualname__} both claim the service"
+                f" {service!r}; give one another service_name"
+            )
+        return service
+
     def manager_class(self, service: str) -> type[Manager[Any]]:
         """Return the manager of *service*, else raise UnknownService."""
         try:
@@ -77,12 +85,22 @@ class Registry:
                 " add its class to CELERIAC_MANAGERS"
             ) from None
 
-    def local(self, service: str) -> Manager[Any]:
-        """Return this process's manager of *service*, built when first asked for."""
+    def local(self, service: str, **options: Any) -> Manager[Any]:
+        """Return this process's manager of *service*, built when first asked for; *options* go to its constructor."""
         with self._lock:
-            if service not in self._local:
-                self._local[service] = self._build(self.manager_class(service))
-            return self._local[service]
+            built = self._local.setdefault(self.host, {})
+            if service not in built:
+                built[service] = self._build(self.manager_class(service), **options)
+            return built[service]
+
+    @contextmanager
+    def acting_as(self, host: str) -> Iterator[None]:
+        """Be *host* for the length of the block: the hosts of the testing kit share a process, and take turns in it."""
+        before, self.host = self.host, host
+        try:
+            yield
+        finally:
+            self.host = before
 
     def scheduler(self) -> SchedulerManager:
         """Return this process's scheduler."""
@@ -92,7 +110,7 @@ class Registry:
         """Return a new claim on this host's name for *services*, not joined yet."""
         return Membership(
             self.table,
-            host=self.settings.host,
+            host=self.host,
             services=services,
             heartbeat_interval=self.settings.heartbeat_interval,
             interval=self.settings.periodic_interval,
@@ -106,12 +124,12 @@ class Registry:
         self.in_worker = True
 
     def forget(self) -> None:
-        """Drop this process's managers: what was built before a fork is the parent's."""
+        """Drop this host's managers: what was built before a fork is the parent's."""
         with self._lock:
-            self._local.clear()
+            self._local.pop(self.host, None)
 
-    def _build(self, manager_class: type[Manager[Any]]) -> Manager[Any]:
-        options: dict[str, Any] = {"host": self.settings.host, "db_driver": self.settings.db_driver}
+    def _build(self, manager_class: type[Manager[Any]], **options: Any) -> Manager[Any]:
+        options = {"host": self.host, "db_driver": self.settings.db_driver, **options}
         if issubclass(manager_class, SchedulerManager):
             options["table"] = self.table
         manager = manager_class(**options)
