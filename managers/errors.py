@@ -23,3 +23,12 @@ class InvalidLabels(ManagerError, ValueError):
 
 class DatabaseError(ManagerError):
     """Raised when the database can't be used: no address, no answer, or no schema."""
+
+
+def shown(value: object) -> str:
+    """Return *value* for a message: short and plain, whatever a stranger sent."""
+    try:
+        text = ascii(value)
+    except Exception as error:  # noqa: BLE001  # a repr is user code, and an int of 5000 digits refuses to be a text
+        text = f"<{type(value).__name__}: {error}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -10,7 +10,6 @@ ends check the same limits: the sender so that the culprit gets the error, the r
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, Self
 
 from celery import Celery
 
-from managers.errors import InvalidName, InvalidReport
+from managers.errors import InvalidName, InvalidReport, shown
 from managers.routing import check_host, check_service, service_queue
 
 Scalar = bool | int | float | str
@@ -77,8 +76,8 @@ class Report:
             InvalidReport: the message names the sender as far as it could be read, the fault and the limit.
         """
         if not isinstance(values, dict):
-            raise InvalidReport(f"a report is a JSON object, not {_shown(values)}")
-        sender = _shown(values.get("host"))
+            raise InvalidReport(f"a report is a JSON object, not {shown(values)}")
+        sender = shown(values.get("host"))
         try:
             return cls(
                 host=check_host(values.get("host")),  # type: ignore[arg-type]  # it checks the type too
@@ -95,12 +94,12 @@ class Report:
 def check_capabilities(service: str, capabilities: object) -> Capabilities:
     """Return *capabilities* if they keep every limit, else raise InvalidReport naming service, key and value."""
     if not isinstance(capabilities, Mapping):
-        raise InvalidReport(f"capabilities of {service} are {_shown(capabilities)}, not a dict")
+        raise InvalidReport(f"capabilities of {service} are {shown(capabilities)}, not a dict")
     if len(capabilities) > MAX_KEYS:
         raise InvalidReport(f"capabilities of {service} have {len(capabilities)} keys; the limit is {MAX_KEYS}")
     for key, value in capabilities.items():
         if not isinstance(key, str) or not _KEY.fullmatch(key):
-            raise InvalidReport(f"{service} has the key {_shown(key)}: use 1 to 128 of A-Z a-z 0-9 _ . : -")
+            raise InvalidReport(f"{service} has the key {shown(key)}: use 1 to 128 of A-Z a-z 0-9 _ . : -")
         _check_value(service, key, value)
     size = len(json.dumps(dict(capabilities)))
     if size > MAX_BYTES:
@@ -122,47 +121,38 @@ def _check_scalar(service: str, key: str, value: object) -> None:
     if isinstance(value, bool | str):
         return
     if not isinstance(value, int | float):
-        raise InvalidReport(f"{service}.{key} is {_shown(value)}: use bool, int, float, str, or a list of those")
-    if not (math.isfinite(value) and -MAX_NUMBER <= value <= MAX_NUMBER):
-        raise InvalidReport(f"{service}.{key} is {_shown(value)}: numbers are finite and within ±2^53")
+        raise InvalidReport(f"{service}.{key} is {shown(value)}: use bool, int, float, str, or a list of those")
+    if not -MAX_NUMBER <= value <= MAX_NUMBER:  # NaN is within nothing
+        raise InvalidReport(f"{service}.{key} is {shown(value)}: numbers are finite and within ±2^53")
 
 
 def _integer(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_NUMBER:
-        raise InvalidReport(f"{name} is {_shown(value)}, not a whole number from 0 to 2^53")
+        raise InvalidReport(f"{name} is {shown(value)}, not a whole number from 0 to 2^53")
     return value
 
 
 def _interval(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 86400:
-        raise InvalidReport(f"interval is {_shown(value)}, not seconds above 0 and up to a day")
+        raise InvalidReport(f"interval is {shown(value)}, not seconds above 0 and up to a day")
     return float(value)
 
 
 def _version(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 64:
-        raise InvalidReport(f"version is {_shown(value)}, not a text of up to 64 letters")
+        raise InvalidReport(f"version is {shown(value)}, not a text of up to 64 letters")
     return value
 
 
 def _services(value: object) -> Mapping[str, Capabilities | None]:
     if not isinstance(value, dict) or not value:
-        raise InvalidReport(f"services are {_shown(value)}, not an object of at least one service")
+        raise InvalidReport(f"services are {shown(value)}, not an object of at least one service")
     if len(value) > MAX_SERVICES:
         raise InvalidReport(f"it names {len(value)} services; the limit is {MAX_SERVICES}")
     return {
         check_service(service): known if known is None else check_capabilities(service, known)
         for service, known in value.items()
     }
-
-
-def _shown(value: object) -> str:
-    """Return *value* for a log line: short, whatever a stranger sent."""
-    try:
-        text = ascii(value)
-    except Exception as error:  # noqa: BLE001  # a repr is user code, and an int of 5000 digits refuses to be a text
-        text = f"<{type(value).__name__}: {error}>"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def send_report(app: Celery, report: Report) -> None:

@@ -9,7 +9,7 @@ import re
 
 from kombu import Exchange, Queue
 
-from managers.errors import InvalidName
+from managers.errors import InvalidName, shown
 
 _SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -24,7 +24,7 @@ def check_service(name: str) -> str:
     if name == UNDEFINED:
         raise InvalidName("this manager has no service name; say class MyManager(Manager, service_name='mine')")
     if not isinstance(name, str) or not _SERVICE.fullmatch(name):
-        raise InvalidName(f"service {name!r} is no name: a letter, then up to 63 letters, digits, '_' or '-'")
+        raise InvalidName(f"service {shown(name)} is no name: a letter, then up to 63 letters, digits, '_' or '-'")
     return name
 
 
@@ -32,11 +32,11 @@ def check_host(name: str) -> str:
     """Return *name* if it can name a host's queue, else raise InvalidName."""
     if not isinstance(name, str) or not _HOST.fullmatch(name):
         raise InvalidName(
-            f"host {name!r} is no name: a letter or digit, then up to 127 letters, digits, '_', '.' or '-';"
+            f"host {shown(name)} is no name: a letter or digit, then up to 127 letters, digits, '_', '.' or '-';"
             " set CELERIAC_HOST"
         )
     if name.split(".", 1)[0] == "fanout":
-        raise InvalidName(f"host {name!r} would share its queue's name with a fanout queue; set CELERIAC_HOST")
+        raise InvalidName(f"host {shown(name)} would share its queue's name with a fanout queue; set CELERIAC_HOST")
     return name
 
 
