@@ -3,11 +3,11 @@
 import difflib
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from managers.errors import DriverNotFound
+from managers.errors import DriverNotFound, shown
 
 
 def driver_setting(service: str) -> str:
@@ -24,29 +24,30 @@ def load_driver(service: str, choice: Any, known: Mapping[str, str]) -> Any:
 
     Raises:
         DriverNotFound: the path leads nowhere; the message names the path, the setting and the known drivers.
+        Exception: whatever the driver's own constructor raised.
     """
     setting = driver_setting(service)
     if choice is None:
         choice = os.environ.get(setting) or known.get("default")
     if not isinstance(choice, str):
         return choice() if isinstance(choice, type) else choice
-    path = known.get(choice, choice)
     try:
-        return _attribute(path)()
-    except (ImportError, AttributeError, ValueError) as error:
+        make = _maker(known.get(choice, choice))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         hint = difflib.get_close_matches(choice, known, n=1)
         raise DriverNotFound(
             f"no driver {choice!r} for service {service!r}: {error}. Set {setting} to package.module:Class"
             f" or one of {', '.join(sorted(known)) or '(no known drivers)'}"
             + (f"; did you mean {hint[0]!r}?" if hint else "")
         ) from error
+    return make()
 
 
 def load_db_driver(path: str) -> ModuleType:
     """Return the module of database functions named by *path*, else raise DriverNotFound."""
     try:
         return importlib.import_module(path)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise DriverNotFound(
             f"no database driver {path!r}: {error}. Set CELERIAC_DB_DRIVER to a module of functions such as"
             " managers.db.api"
@@ -57,10 +58,17 @@ def load_class(path: str, setting: str) -> type:
     """Return the class at ``package.module:Class``, else raise DriverNotFound that names *setting*."""
     try:
         found = _attribute(path)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise DriverNotFound(f"{setting} names {path!r}, which can't be loaded: {error}") from error
     if not isinstance(found, type):
         raise DriverNotFound(f"{setting} names {path!r}, which is no class but {found!r}")
+    return found
+
+
+def _maker(path: str) -> Callable[[], Any]:
+    found = _attribute(path)
+    if not callable(found):
+        raise TypeError(f"it is {shown(found)}, neither a class nor a function")
     return found
 
 
