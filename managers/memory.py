@@ -47,10 +47,16 @@ class HostMemory:
 
     def remember(self, service: str, capabilities: Capabilities | None) -> None:
         """Replace what is known of *service*, for every process of this host."""
+        text = json.dumps(None if capabilities is None else dict(capabilities))
         handle, name = tempfile.mkstemp(dir=self._directory, prefix=f".{service}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(capabilities, file)
-        Path(name).replace(self._path(service))
+        written = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            written.replace(self._path(service))
+        except OSError:
+            written.unlink()
+            raise
 
     def recall(self, service: str) -> Capabilities | None:
         """Return what any process of this host last remembered of *service*."""
@@ -60,6 +66,11 @@ class HostMemory:
             return None
         remembered: Capabilities | None = json.loads(text)
         return remembered
+
+    def forget(self, service: str) -> None:
+        """Drop what an earlier life of this host remembered of *service*, half-written files of a crash included."""
+        for path in (self._path(service), *self._directory.glob(f".{service}.*")):
+            path.unlink(missing_ok=True)
 
     def _path(self, service: str) -> Path:
         return self._directory / f"{service}.json"
