@@ -66,10 +66,10 @@ def load_class(path: str, setting: str) -> type:
 
 
 def _maker(path: str) -> Callable[[], Any]:
-    found = _attribute(path)
-    if not callable(found):
-        raise TypeError(f"it is {shown(found)}, neither a class nor a function")
-    return found
+    make: Callable[[], Any] = _attribute(path)
+    if not callable(make):
+        raise TypeError(f"it is {shown(make)}, neither a class nor a function")
+    return make
 
 
 def _attribute(path: str) -> Any:
