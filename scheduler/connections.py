@@ -1,6 +1,5 @@
 """Connections to the Redis that holds the capability table."""
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,8 +36,13 @@ def connect(url: str) -> "redis.Redis":
 
 
 def shown(url: str) -> str:
-    """Return *url* without its password, for messages."""
-    return re.sub(r"//[^/@]*@", "//***@", url) if urlsplit(url).password or urlsplit(url).username else url
+    """Return *url* without its user, password and options, for messages."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that can't be read"
+    secret, _, place = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{'***@' if secret else ''}{place}{parts.path}" if url else ""
 
 
 _servers: dict[str, Any] = {}
