@@ -36,13 +36,13 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
             TableUnavailable: nothing was stored; the reports may be given again.
         """
         valid: list[Report] = []
-        fates: Counter[str] = Counter()
+        faults: list[str] = []
         for values in reports:
             try:
                 valid.append(Report.from_dict(values))
             except InvalidReport as error:
-                fates["refused"] += 1
-                self.refuse(str(error))
+                faults.append(str(error))
+        fates: Counter[str] = Counter()
         for report, service, word in self.table.store(valid):
             fates[word] += 1
             if word == "unknown":
@@ -53,12 +53,15 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
                 )  # fmt: skip
             elif word == "old":
                 logger.debug("report %d from %r about %s is late or repeated", report.sequence, report.host, service)
+        for fault in faults:
+            fates["refused"] += 1
+            self.refuse(fault)
         return fates
 
     def refuse(self, why: str) -> None:
-        """Count a message that can't become a row, and say why."""
-        logger.warning("%s", why)
+        """Count a message that can't become a row, and say why; where it can't be counted, nothing is said."""
         self.table.count("reports_refused")
+        logger.warning("%s", why)
 
     def periodic_tasks(self, context: RequestContext | None = None) -> None:
         """Forget the hosts that have missed 6 heartbeats, and say which."""
