@@ -64,11 +64,12 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A name is held by another live worker, stale in so many seconds unless it beats again."""
+    """A name is held by another live worker, stale in so many seconds unless it beats again; *now* is Redis's time."""
 
     member: str
     holder: Identity
     stale_in: float
+    now: float
 
 
 @dataclass(frozen=True, slots=True)

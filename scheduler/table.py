@@ -55,20 +55,25 @@ class Table:
         self._scripts = {path.stem: client.register_script(path.read_text()) for path in _LUA.glob("*.lua")}
 
     def join(
-        self, identity: Identity, members: Sequence[str], *, boot: int = 0, replaces: str = ""
+        self, identity: Identity, members: Sequence[str], *, boot: int = 0, replaces: Iterable[str] = ()
     ) -> Joined | Refusal:
         """Take *members* for *identity*, all or none; *boot* 0 asks for a new boot number.
 
-        *replaces* names an instance known to be dead, whose names may be taken before they are stale.
+        *replaces* names instances known to be dead, whose names may be taken before they are stale.
         """
         answer = self._run(
             "join",
             ("hosts", "presence", "reports", "capabilities", "draining", "since"),
-            [self._stamp(), identity.to_json(), boot, replaces, *members],
+            [self._stamp(), identity.to_json(), boot, json.dumps(list(replaces)), *members],
         )
         if answer[1]:
             return Joined(now=float(answer[0]), boot=int(answer[1]))
-        return Refusal(member=answer[2], holder=Identity.from_json(answer[3]), stale_in=float(answer[4]))
+        return Refusal(
+            member=answer[2],
+            holder=Identity.from_json(answer[3]),
+            stale_in=float(answer[4]),
+            now=float(answer[0]),
+        )
 
     def heartbeat(self, instance: str, interval: float, members: Sequence[str]) -> tuple[float, str]:
         """Return Redis's time and "ok", "unknown" (join again) or "replaced" (stop)."""

@@ -58,28 +58,29 @@ class Membership:
             NameTaken: another live worker holds one of them, or *wait* said to give up.
             TableUnavailable: Redis doesn't answer.
         """
-        replaces, stale_at = "", None
+        dead: set[str] = set()
+        stale_at: dict[str, float] = {}
         while True:
-            answer = self.table.join(self.identity, self.members, boot=self.boot, replaces=replaces)
+            answer = self.table.join(self.identity, self.members, boot=self.boot, replaces=dead)
             if isinstance(answer, Joined):
                 self.boot = answer.boot
                 return answer
             holder = answer.holder
             if is_dead(holder):
                 logger.info("%s was held by pid %d, which is gone; taking over", answer.member, holder.pid)
-                replaces = holder.instance
+                dead.add(holder.instance)
                 continue
-            asked_until = self.table.now() + answer.stale_in
-            if stale_at is not None and asked_until > stale_at + 0.001:
+            until = answer.now + answer.stale_in
+            if until > stale_at.get(answer.member, until) + 0.001:
                 raise NameTaken(self._taken(answer))
-            if stale_at is None:
+            if answer.member not in stale_at:
+                stale_at[answer.member] = until
                 logger.warning(
                     "%s is held by pid %d on %s; watching whether it still beats",
                     answer.member,
                     holder.pid,
                     holder.machine,
                 )
-            stale_at = asked_until
             if wait(min(answer.stale_in, holder.heartbeat_interval / 2) + 0.05):
                 raise NameTaken(self._taken(answer))
 

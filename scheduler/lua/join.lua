@@ -1,14 +1,16 @@
 -- A worker takes its names in the table: all of them or none.
 -- KEYS  hosts, presence, reports, capabilities, draining, since
--- ARGV  now ('' = this server's clock), identity (JSON), boot (0 = a new one), the instance whose names may be taken
---       although it is not stale ('' = none), then the members "<service>/<host>"
+-- ARGV  now ('' = this server's clock), identity (JSON), boot (0 = a new one), the instances whose names may be taken
+--       although they are not stale (JSON), then the members "<service>/<host>"
 -- Returns {now, boot} when joined; {now, '', member, identity, seconds until stale} when another instance holds one.
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
   now = time[1] + time[2] / 1e6
 end
-local identity, boot, replaces = cjson.decode(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local identity, boot = cjson.decode(ARGV[2]), tonumber(ARGV[3])
+local free = {[identity.instance] = true}
+for _, instance in ipairs(cjson.decode(ARGV[4])) do free[instance] = true end
 local is_new = boot == 0
 -- a boot number is the time of the start in milliseconds: cjson writes 14 digits, a microsecond would not fit
 if is_new then boot = math.floor(now * 1000) end
@@ -17,7 +19,7 @@ for i = 5, #ARGV do
   if held then
     local holder = cjson.decode(held)
     local stale_at = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[i]) or 0)
-    if holder.instance ~= identity.instance and holder.instance ~= replaces and stale_at > now then
+    if not free[holder.instance] and stale_at > now then
       return {string.format('%.6f', now), '', ARGV[i], held, string.format('%.6f', stale_at - now)}
     end
     if is_new then boot = math.max(boot, holder.boot + 1) end
