@@ -39,6 +39,7 @@ def make_app(settings: Settings | None = None) -> Celery:
         beat_scheduler="celery.beat:Scheduler",
         beat_max_loop_interval=2,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_prefetch_count_reduction=False,
         worker_hijack_root_logger=True,
     )
     celeriac_app(app, settings=settings)

@@ -33,18 +33,18 @@ class Intake:
         self._registry = registry
         self._consumer = consumer
         self._batch = max(1, min(BATCH, (consumer.initial_prefetch_count or 2 * BATCH) // 2))
-        self._waiting: list[tuple[object, Callable[[], None]]] = []
+        self._waiting: list[tuple[object, Message]] = []
         self._is_due = False
 
-    def take(self, message: Message, ack: Callable[[], None]) -> None:
+    def take(self, message: Message) -> None:
         """Take a message in; a message that holds no report is refused and acknowledged."""
         try:
             report = _report_in(message)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not come again
             self._refuse(message, error)
-            ack()
+            _acknowledge(message)
             return
-        self._waiting.append((report, ack))
+        self._waiting.append((report, message))
         if len(self._waiting) >= self._batch:
             self.flush()
         elif not self._is_due:
@@ -66,8 +66,8 @@ class Intake:
         except Exception:
             # an error that leaves this callback would end the worker's loop; the hosts will report again
             logger.exception("%d reports dropped", len(waiting))
-        for _, ack in waiting:
-            ack()
+        for _, message in waiting:
+            _acknowledge(message)
 
     def _refuse(self, message: Message, error: Exception) -> None:
         sender = message.headers.get("origin", "an unknown sender")
@@ -80,6 +80,17 @@ class Intake:
         if not self._is_due:
             self._is_due = True
             self._consumer.timer.call_after(seconds, self.flush)
+
+
+def _acknowledge(message: Message) -> None:
+    """Acknowledge *message*; if its connection is gone it comes again and changes nothing.
+
+    Celery's own callback would let an error of a dead channel out, which ends the worker's loop.
+    """
+    try:
+        message.ack()
+    except Exception as error:  # noqa: BLE001  # a dead channel raises whatever it stumbles over, AttributeError too
+        logger.info("a stored report can't be acknowledged and will come again: %r", error)
 
 
 def _report_in(message: Message) -> object:
@@ -96,8 +107,8 @@ def intake_strategy(task: Any, app: Celery, consumer: Any, **_: Any) -> Callable
     """Return what Celery's consumer calls with each message of *task*."""
     intake = Intake(registry_of(app), consumer)
 
-    def on_message(message: Message, body: object, ack: Any, *_: Any) -> None:  # noqa: ARG001
-        intake.take(message, lambda: ack(logger, consumer.connection_errors))
+    def on_message(message: Message, *_: Any) -> None:
+        intake.take(message)
 
     return on_message
 
