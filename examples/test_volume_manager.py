@@ -1,0 +1,128 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from volume_manager import VolumeManager
+
+from managers import db
+from workers import celeriac_app, load_settings
+from workers.registry import registry_of
+from workers.testing import Cluster
+
+pytest_plugins = ["workers.testing"]
+
+
+class FakeDriver:
+    """Volumes in a dict."""
+
+    def __init__(self, room_mb: int = 1000) -> None:
+        self.room_mb = room_mb
+        self.volumes: dict[str, int] = {}
+        self.is_open = False
+
+    def open(self) -> None:
+        self.is_open = True
+
+    def create(self, name: str, size_mb: int) -> None:
+        self.volumes[name] = size_mb
+
+    def free_mb(self) -> int:
+        return self.room_mb - sum(self.volumes.values())
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class BrokenDriver(FakeDriver):
+    """A disk that fell out."""
+
+    def free_mb(self) -> int:
+        raise OSError("no such device")
+
+
+def test_a_volume_that_does_not_fit_is_refused() -> None:
+    manager = VolumeManager(host="here", driver=FakeDriver(room_mb=100))
+
+    manager.create("small", 60)
+
+    with pytest.raises(ValueError, match="40 MB are free"):
+        manager.create("big", 60)
+
+
+def test_the_room_left_is_what_is_reported() -> None:
+    manager = VolumeManager(host="here", driver=FakeDriver(room_mb=100))
+    manager.create("small", 60)
+
+    manager.periodic_tasks()
+
+    assert manager.last_capabilities == {"free_mb": 40}
+
+
+def test_every_host_tells_the_scheduler_its_own_room(cluster: Cluster) -> None:
+    _, there = cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
+    there.create("big", 600)
+
+    cluster.advance(60)
+
+    rows = {row.host: row.capabilities for row in cluster.hosts("volume")}
+    assert rows == {"here": {"free_mb": 1000}, "there": {"free_mb": 400}}
+    assert cluster.table.aggregate()["volume.free_mb"] == (400, 1000)
+
+
+def test_a_killed_host_is_stale_then_forgotten_and_comes_back(cluster: Cluster) -> None:
+    cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
+
+    cluster.kill("there")
+    cluster.advance(30)
+    assert [row.state for row in cluster.table.host("there")] == ["stale"]
+
+    cluster.advance(90)
+    assert [row.host for row in cluster.hosts("volume")] == ["here"]
+
+    cluster.restart("there")
+    assert [row.state for row in cluster.table.host("there")] == ["up"]
+
+
+def test_a_broken_driver_keeps_no_other_host_from_reporting(cluster: Cluster) -> None:
+    here, _ = cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
+    here.driver = BrokenDriver()
+
+    cluster.advance(60)
+
+    assert [(failure.host, failure.doing) for failure in cluster.errors] == [("here", "volume.periodic_tasks")]
+    assert cluster.table.host("there")[0].capabilities == {"free_mb": 1000}
+
+
+def test_a_task_sent_to_a_host_works_with_the_manager_there(cluster: Cluster) -> None:
+    @cluster.app.task
+    def create_volume(name: str, size_mb: int) -> None:
+        manager = registry_of(cluster.app).local("volume")
+        assert isinstance(manager, VolumeManager)
+        manager.create(name, size_mb)
+
+    here, there = cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
+
+    create_volume.apply_async(("scratch", 50), queue="volume.there")
+    cluster.run()
+
+    assert there.driver.free_mb() == 950
+    assert here.driver.free_mb() == 1000
+    assert [sent.queue for sent in cluster.sent if sent.task == create_volume.name] == ["volume.there"]
+
+
+@pytest.fixture
+def eager_app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Celery]:
+    monkeypatch.setenv("CELERIAC_TABLE_URL", "memory://volumes")
+    monkeypatch.setenv("CELERIAC_DIR", str(tmp_path))
+    monkeypatch.setenv("CELERIAC_VOLUME_DRIVER", "test_volume_manager:FakeDriver")
+    app = Celery("shop", set_as_current=False)
+    app.conf.task_always_eager = True
+    yield celeriac_app(app, managers=[VolumeManager], settings=load_settings(host="here"))
+    db.use(None)
+
+
+def test_in_eager_mode_this_process_is_the_host(eager_app: Celery) -> None:
+    eager_app.tasks["volume.periodic_tasks"].delay()
+
+    assert registry_of(eager_app).table.host("here")[0].capabilities == {"free_mb": 1000}

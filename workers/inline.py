@@ -1,0 +1,193 @@
+"""A host's life without threads, by a clock in somebody's hand: what Lifecycle and its threads do in a worker."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+from celery.worker.request import Request
+from kombu import Message
+
+from managers.context import RequestContext
+from managers.host import HostManager
+from managers.manager import Manager, SchedulerDependentManager
+from managers.periods import Tick, host_offset
+from managers.reports import Report, send_report
+from managers.routing import fanout_exchange, fanout_queue, host_queue, service_queue
+from scheduler.hosts import member_of
+from workers.recorder import RecordedApp
+from workers.registry import registry_of
+from workers.ticks import tick_name
+from workers.timeline import Timeline
+
+logger = logging.getLogger(__name__)
+
+
+class InlineHost:
+    """One life of one host; *failed(host, doing, error)* is told of what a worker would only log."""
+
+    def __init__(
+        self, app: RecordedApp, name: str, *, timeline: Timeline, failed: Callable[[str, str, Exception], None]
+    ) -> None:
+        self.name = name
+        self.is_live = True
+        self.managers: dict[str, Manager[Any]] = {}
+        #: What each manager was built from, in this order.
+        self.plan: list[tuple[type[Manager[Any]], Mapping[str, Any]]] = []
+        self.queues: set[str] = set()
+        self._registry = registry_of(app)
+        self._app = app
+        self._timeline = timeline
+        self._failed = failed
+        self._sequence = 0
+        self._newest: dict[str, float] = {}
+        self._pending: dict[str, RequestContext] = {}
+        with self._acting():
+            self._membership = self._registry.membership(())
+        # No process is behind this name: whoever asks finds its holder dead, so a killed host's is free at once.
+        self._membership.identity = replace(self._membership.identity, pid_started=0.0)
+        self._beat_later()
+
+    def start(self, manager_class: type[Manager[Any]], options: Mapping[str, Any]) -> Manager[Any]:
+        """Take the name, ``init_host``, consume, report.
+
+        Raises:
+            Exception: whatever the manager's constructor or ``init_host`` raised; the host has ended, as its worker
+                would have.
+        """
+        service = manager_class.service_name
+        with self._acting():
+            self._membership.members += (member_of(service, self.name),)
+            self._membership.join(lambda _: True)
+            try:
+                manager = self._registry.local(service, **options)
+                self.managers[service] = manager
+                if isinstance(manager, SchedulerDependentManager):
+                    manager.reporter = None
+                if isinstance(manager, HostManager):
+                    manager.slots = 1
+                manager.init_host()
+            except BaseException:
+                self.managers.pop(service, None)
+                self.stop()
+                raise
+            self.plan.append((manager_class, options))
+            self.queues |= {service_queue(service).name, host_queue(service, self.name).name}
+            queue = fanout_queue(service, self.name).name
+            self.queues.add(queue)
+            self._app.recorder.bound[fanout_exchange(service).name].append(queue)
+            self._report()
+        return manager
+
+    def handle(self, message: Message) -> None:
+        """Do what *message* asks: heed a tick, or run a task as Celery's worker does."""
+        name = message.headers["task"]
+        with self._acting():
+            for service in self.managers:
+                if message.delivery_info["exchange"] == fanout_exchange(service).name:
+                    if name == tick_name(service):
+                        self._heed(service, message)
+                    else:
+                        logger.warning("not a tick: %s", name)
+                    return
+            if name not in self._app.tasks:
+                self._failed(
+                    self.name, name, LookupError(f"no task {name!r} is registered; register it on cluster.app")
+                )
+                return
+            _Request(message, app=self._app, hostname=f"celery@{self.name}").execute()
+
+    def stop(self) -> None:
+        """End as on SIGTERM: drain, ``cleanup_host``, give the names back."""
+        with self._acting():
+            self._membership.drain("its worker is stopping")
+            for service, manager in reversed(self.managers.items()):
+                self._try(f"{service}.cleanup_host", manager.cleanup_host)
+            self.vanish()
+            self._membership.leave()
+
+    def vanish(self) -> None:
+        """End as on SIGKILL: from one moment to the next, telling nobody."""
+        self.is_live = False
+        for service in self.managers:
+            queue = fanout_queue(service, self.name).name
+            if queue in self.queues:
+                self._app.recorder.unbind(fanout_exchange(service).name, queue)
+        with self._acting():
+            self._registry.forget()
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        with self._registry.acting_as(self.name), self._app.as_current():
+            yield
+
+    def _beat(self) -> None:
+        if not self.is_live:
+            return
+        _, word = self._membership.beat()
+        if word == "replaced":
+            logger.critical("another host took the name %s while this one was silent; stopping", self.name)
+            self.stop()
+            return
+        self._beat_later()
+        if word == "joined":
+            with self._acting():
+                self._report()
+
+    def _beat_later(self) -> None:
+        self._timeline.at(self._timeline.now() + self._membership.identity.heartbeat_interval, self._beat)
+
+    def _heed(self, service: str, message: Message) -> None:
+        headers: dict[str, Any] = message.headers
+        _, kwargs, _ = message.payload
+        tick = Tick(number=kwargs["number"], interval=kwargs["interval"])
+        offset = host_offset(self.name, tick.interval)
+        if tick.due_at(0) <= self._newest.get(service, float("-inf")) or self._timeline.now() >= tick.expires_at(
+            offset
+        ):
+            return
+        self._newest[service] = tick.due_at(0)
+        if not self._pending:
+            self._timeline.at(tick.due_at(offset), self._run_periodic_tasks)
+        self._pending[service] = RequestContext.from_dict(headers["celeriac_context"])
+
+    def _run_periodic_tasks(self) -> None:
+        pending, self._pending = self._pending, {}
+        if not self.is_live:
+            return
+        with self._acting():
+            for service, context in pending.items():
+                self._try(f"{service}.periodic_tasks", self.managers[service].periodic_tasks, context)
+            self._report()
+
+    def _report(self) -> None:
+        self._sequence += 1
+        identity = self._membership.identity
+        report = Report(
+            host=self.name,
+            boot=self._membership.boot,
+            sequence=self._sequence,
+            interval=identity.interval,
+            version=identity.version,
+            services={
+                service: manager.last_capabilities if isinstance(manager, SchedulerDependentManager) else None
+                for service, manager in self.managers.items()
+            },
+        )
+        self._try("report", send_report, self._app, report)
+
+    def _try(self, doing: str, act: Callable[..., Any], *args: Any) -> None:
+        try:
+            act(*args)
+        except Exception as error:
+            logger.exception("%s of %s failed", doing, self.name, extra={"host": self.name})
+            self._failed(self.name, doing, error)
+
+
+class _Request(Request):
+    """A task on its way through a host, whose clock is the cluster's."""
+
+    def maybe_expire(self) -> Literal[True] | None:
+        """Return whether its time is over."""
+        return True if self.expires and self.task.app.now() > self.expires else None

@@ -1,0 +1,258 @@
+"""The kit for testing managers: hosts in one process, time in the test's hand, and no server.
+
+``pytest_plugins = ["workers.testing"]`` gives the fixture ``cluster``. What is tested is the real thing: messages pass
+through the router and the serializer, reports through the scheduler's code into the real table, on a Redis in memory;
+only the wire, the threads and the waiting are left out. All runs in the test's own thread, when the test says so.
+
+PYTEST_DONT_REWRITE: a test module may import from here before pytest takes this module for a plugin.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Self, TypeVar, cast
+
+import pytest
+from celery.signals import task_failure, worker_process_init
+from kombu import Message
+
+from managers.db import engine
+from managers.manager import Manager
+from managers.periods import SPREAD, period_number
+from managers.routing import check_host
+from scheduler.hosts import Host
+from scheduler.manager import SchedulerManager
+from scheduler.table import Table
+from workers.adoption import celeriac_app
+from workers.beat import LAG
+from workers.config import Settings
+from workers.inline import InlineHost
+from workers.recorder import RecordedApp, Sent
+from workers.registry import registry_of
+from workers.ticks import register_tick, tick_name
+from workers.timeline import Timeline
+
+__all__ = ["Cluster", "Failure", "Sent", "cluster"]
+
+ManagerT = TypeVar("ManagerT", bound=Manager[Any])
+
+#: The time of a new cluster: in the middle of a period, so that advancing by one interval has every host run once.
+BEGINNING = 1_800_000_000.0
+
+#: Deliveries in one go after which messages are taken to breed for ever.
+MOST_DELIVERIES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a worker would have logged: while *host* was *doing* this, *error* was raised."""
+
+    host: str
+    doing: str
+    error: BaseException
+
+
+class Cluster:
+    """Some hosts and a scheduler, in this thread; a context manager, at whose end every host still live stops.
+
+    The scheduler is a host like the others, by the name of "scheduler". No database is opened: managers whose ``db``
+    is used need ``managers.db.use`` as in any process.
+    """
+
+    def __init__(self, *, periodic_interval: float = 60.0, heartbeat_interval: float = 10.0) -> None:
+        self._timeline = Timeline(BEGINNING - BEGINNING % periodic_interval + SPREAD * periodic_interval)
+        #: The Celery application that all hosts run: register ordinary tasks on it, and configure it before ``start``.
+        self.app = RecordedApp("cluster", now=self._timeline.now, run=self.run)
+        # model_construct: neither the environment's settings nor a running fleet's are a test's business
+        settings = Settings.model_construct(
+            managers=(),
+            host="test",
+            broker_url="memory://",
+            table_url="memory://",
+            periodic_interval=periodic_interval,
+            heartbeat_interval=heartbeat_interval,
+        )
+        with _unchanged_process():
+            celeriac_app(self.app, settings=settings)
+        #: The scheduler's table, as every process sees it.
+        self.table = Table(_redis(), fleet=settings.fleet, url=settings.table_url, now=self._timeline.now)
+        #: What workers would have logged as an error.
+        self.errors: list[Failure] = []
+        self._registry = registry_of(self.app)
+        self._registry.table = self.table
+        self._registry.clock = self._timeline
+        self._hosts: dict[str, InlineHost] = {}
+        self._deliveries: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        task_failure.connect(self._on_task_failure)
+        self._beat_later()
+        self.start(SchedulerManager, hosts=["scheduler"])
+        vars(self.app).pop("amqp")  # its first message fixed the routes and queues, which a test has yet to say
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for host in reversed(self._hosts.values()):
+                if host.is_live:
+                    host.stop()
+        finally:
+            task_failure.disconnect(self._on_task_failure)
+            self.app.close()
+
+    @property
+    def sent(self) -> list[Sent]:
+        """Every message so far, oldest first: ticks, reports and whatever tests, tasks and managers sent."""
+        return self.app.recorder.sent
+
+    def start(self, manager_class: type[ManagerT], hosts: Iterable[str], **options: Any) -> list[ManagerT]:
+        """Start a manager on each of *hosts* and return them in that order; *options* go to their constructors.
+
+        A driver class given as ``driver=`` is instantiated for each. A host that runs other managers already goes on
+        and takes this one in. ``init_host`` has run and the first report has been stored when this returns.
+
+        Raises:
+            ValueError: a host runs this service already.
+            Exception: whatever ``init_host`` raised; that host has stopped.
+        """
+        if isinstance(hosts, str):
+            raise TypeError(f"hosts is a list of names; write hosts=[{hosts!r}]")
+        service = manager_class.service_name
+        is_new = service not in self._registry.managers
+        self._registry.add(manager_class)
+        if is_new:
+            register_tick(self.app, self._registry, service)
+        managers: list[ManagerT] = []
+        for name in hosts:
+            host = self._hosts.get(check_host(name))
+            if host is None or not host.is_live:
+                self._hosts.pop(name, None)
+                self.advance(0.001)  # a new life has a boot number of its own, and those are milliseconds
+                host = self._hosts[name] = InlineHost(self.app, name, timeline=self._timeline, failed=self._failed)
+            elif service in host.managers:
+                raise ValueError(f"host {name!r} runs {service!r} already; stop or kill it first")
+            managers.append(cast("ManagerT", host.start(manager_class, options)))
+        self.run()
+        return managers
+
+    def stop(self, host: str) -> None:
+        """Stop *host* gracefully: ``cleanup_host`` runs and it is gone from the table at once."""
+        self._live(host).stop()
+
+    def kill(self, host: str) -> None:
+        """Kill *host*: it says nothing and beats no more, is stale after 3 heartbeat intervals and pruned later."""
+        self._live(host).vanish()
+
+    def restart(self, host: str) -> list[Manager[Any]]:
+        """Start *host* anew with managers of the same kinds and return them; a live one stops gracefully first."""
+        before = self._known(host)
+        if before.is_live:
+            self.stop(host)
+        return [
+            manager
+            for manager_class, options in before.plan
+            for manager in self.start(manager_class, hosts=[host], **options)
+        ]
+
+    def hosts(self, service: str | None = None) -> list[Host]:
+        """Return the table's rows, the scheduler's own among them; or those of one *service*."""
+        return self.table.hosts(service)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass and all that falls into it happen, in its order: heartbeats, ticks, periodic tasks, reports."""
+        until = self._timeline.now() + seconds
+        self._deliver()
+        while self._timeline.step(until):
+            self._deliver()
+
+    def run(self) -> None:
+        """Have the hosts do all that can be done now; a message whose host is down, or whose eta is ahead, waits."""
+        self.advance(0)
+
+    def _deliver(self) -> None:
+        for _ in range(MOST_DELIVERIES):
+            found = next(
+                ((waiting, host) for waiting in self.app.recorder.waiting if (host := self._receiver(waiting.queue))),
+                None,
+            )
+            if found is None:
+                return
+            waiting, host = found
+            self.app.recorder.waiting.remove(waiting)
+            if (eta := _eta(waiting.message)) > self._timeline.now():
+                self._timeline.at(eta, partial(self.app.recorder.waiting.append, waiting))
+            else:
+                self._deliveries[waiting.queue] += 1
+                host.handle(waiting.message)
+        raise RuntimeError(f"{MOST_DELIVERIES} messages in one go: do tasks send themselves for ever?")
+
+    def _receiver(self, queue: str) -> InlineHost | None:
+        """Return the host whose turn it is to take from *queue*, None where nobody consumes it."""
+        listening = [host for host in self._hosts.values() if host.is_live and queue in host.queues]
+        return listening[self._deliveries[queue] % len(listening)] if listening else None
+
+    def _beat_later(self) -> None:
+        interval = self._registry.settings.periodic_interval
+        number = period_number(self._timeline.now(), interval) + 1
+        self._timeline.at(number * interval + min(LAG, interval / 10), self._beat)
+
+    def _beat(self) -> None:
+        for service in self._registry.managers:
+            self.app.tasks[tick_name(service)].apply_async()
+        self._beat_later()
+
+    def _live(self, name: str) -> InlineHost:
+        host = self._known(name)
+        if not host.is_live:
+            raise ValueError(f"host {name!r} is down; cluster.restart({name!r}) brings it back")
+        return host
+
+    def _known(self, name: str) -> InlineHost:
+        try:
+            return self._hosts[name]
+        except KeyError:
+            raise ValueError(f"no host {name!r} was started; there are {', '.join(self._hosts)}") from None
+
+    def _failed(self, host: str, doing: str, error: BaseException) -> None:
+        self.errors.append(Failure(host, doing, error))
+
+    def _on_task_failure(self, *, sender: Any, exception: BaseException, **_: Any) -> None:
+        if sender.app is self.app:
+            self._failed(self._registry.host, sender.name, exception)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Return a cluster of no hosts yet, ticked every 60 s of its own time."""
+    with Cluster() as cluster:
+        yield cluster
+
+
+@contextmanager
+def _unchanged_process() -> Iterator[None]:
+    """Undo what adopting an application does to the whole process: the database it names, its hook on pool children."""
+    named, receivers = engine._process.named, list(worker_process_init.receivers)  # noqa: SLF001  # no other way to ask
+    try:
+        yield
+    finally:
+        engine.use(named)
+        worker_process_init.receivers = receivers
+
+
+def _redis() -> Any:
+    try:
+        import fakeredis  # noqa: PLC0415  # only who tests has it
+        import lupa  # type: ignore[import-untyped]  # noqa: F401, PLC0415  # without it fakeredis knows no scripts
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"workers.testing needs a Redis in memory, and {error}: install the extra celeriac[testing]"
+        ) from error
+    return fakeredis.FakeRedis(server=fakeredis.FakeServer(server_type="redis"), decode_responses=True)
+
+
+def _eta(message: Message) -> float:
+    eta = message.headers.get("eta")
+    return datetime.fromisoformat(eta).timestamp() if eta else 0.0
