@@ -46,7 +46,7 @@ class InlineHost:
         with self._acting():
             self._membership = self._registry.membership(())
         # No process is behind this name: whoever asks finds its holder dead, so a killed host's is free at once.
-        self._membership.identity = replace(self._membership.identity, pid_started=0.0)
+        self._membership.identity = replace(self._membership.identity, pid_started=-1e6)
         self._beat_later()
 
     def start(self, manager_class: type[Manager[Any]], options: Mapping[str, Any]) -> Manager[Any]:
