@@ -10,7 +10,7 @@ from redis.retry import Retry
 from scheduler.errors import TableUnavailable
 
 #: Seconds to wait for an answer: without it a frozen connection hangs for ever.
-SOCKET_TIMEOUT = 5.0
+SOCKET_TIMEOUT = 3.0
 
 #: The table of a single process, for eager mode and tests: a Redis in memory, Lua included.
 MEMORY_URL = "memory://"

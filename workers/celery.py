@@ -7,6 +7,9 @@ from celery import Celery
 from workers.adoption import celeriac_app
 from workers.config import Settings, load_settings
 
+#: Seconds to wait for a server's answer before its connection counts as frozen.
+SOCKET_TIMEOUT = 3.0
+
 #: Seconds until an unacknowledged message is delivered again on Redis; longer than any task should run.
 VISIBILITY_TIMEOUT = 12 * 3600
 
@@ -21,13 +24,18 @@ def make_app(settings: Settings | None = None) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options=_transport_options(settings),
-        result_backend_transport_options={"socket_timeout": 5.0, "retry_policy": {"timeout": 5.0}},
-        redis_socket_timeout=5.0,
-        redis_socket_connect_timeout=5.0,
+        result_backend_transport_options={"retry_policy": {"timeout": 5.0}},
+        redis_socket_timeout=SOCKET_TIMEOUT,
+        redis_socket_connect_timeout=SOCKET_TIMEOUT,
         redis_socket_keepalive=True,
-        redis_backend_health_check_interval=5,
-        broker_heartbeat=10,
+        redis_backend_health_check_interval=3,
+        broker_heartbeat=5,
         broker_connection_timeout=5.0,
+        # RabbitMQ takes longer to forget a frozen connection than the worker: its exclusive control queue would be
+        # locked by its former self, and that error would end it
+        broker_channel_error_retry=True,
+        control_queue_exclusive=False,
+        control_queue_durable=True,
         accept_content=["json"],
         result_accept_content=["json"],
         task_serializer="json",
@@ -56,13 +64,14 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     """Return what keeps a frozen connection from hanging a process for ever."""
     if settings.broker_is_redis:
         return {
-            "socket_timeout": 5.0,
-            "socket_connect_timeout": 5.0,
+            "socket_timeout": SOCKET_TIMEOUT,
+            "socket_connect_timeout": SOCKET_TIMEOUT,
             "socket_keepalive": True,
-            "health_check_interval": 5,
+            # kombu looks this often whether BRPOP and the subscription still answer, and gives both two chances
+            "health_check_interval": 3,
             "visibility_timeout": VISIBILITY_TIMEOUT,
         }
-    return {"confirm_publish": True, "read_timeout": 15, "write_timeout": 5}
+    return {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
 
 
 app = make_app()

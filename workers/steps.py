@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 _LIFECYCLE = "celeriac_lifecycle"
 
+#: Seconds between two looks at a subscription, unless the broker's transport options say otherwise.
+HEALTH_CHECK_INTERVAL = 3.0
+
 
 class HostStep(bootsteps.StartStopStep):
     """Holds the host's managers: alive before anything is consumed, gone after the pool's last task."""
@@ -78,6 +81,7 @@ class TicksStep(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
         self._consumer: Consumer | None = None
+        self._watching: Any = None
 
     def start(self, parent: Any) -> None:
         """Listen; called anew for each connection to the broker."""
@@ -101,6 +105,7 @@ class TicksStep(bootsteps.StartStopStep):
             accept=["json"],
         )
         self._consumer.consume()
+        self._watch(parent)
         lifecycle.consuming()
 
     def stop(self, parent: Any) -> None:
@@ -111,7 +116,20 @@ class TicksStep(bootsteps.StartStopStep):
         """Let go of the channel without a word to the broker."""
         self._close(parent, cancel=False)
 
+    def _watch(self, consumer: Any) -> None:
+        """Have kombu look whether the subscription still answers where it doesn't by itself: without an event loop.
+
+        A frozen subscription looks like a quiet one; a gevent worker would wait on it for ever.
+        """
+        cycle: Any = getattr(consumer.connection.transport, "cycle", None)
+        if consumer.hub is None and hasattr(cycle, "maybe_check_subclient_health"):
+            interval = consumer.connection.transport_options.get("health_check_interval", HEALTH_CHECK_INTERVAL)
+            self._watching = consumer.timer.call_repeatedly(interval, cycle.maybe_check_subclient_health)
+
     def _close(self, consumer: Any, *, cancel: bool) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         listening, self._consumer = self._consumer, None
         if listening is not None:
             channel: Any = listening.channel

@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from celery.exceptions import TimeoutError  # noqa: A004
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
 from managers.reports import REPORT_TASK, Report
 from tests.fleet.harness import Harness, Server
@@ -44,11 +46,18 @@ def assert_carries_on(fleet: Harness, since: float) -> float:
         return len(rows) == 2 and all(row.state == "up" and (row.reported_seconds_ago or 99) < 2 for row in rows)
 
     fleet.wait(lambda: reached(whole), RECOVERY, "the table is whole")
-    result = fleet.app.send_task("journal.hold", (0,), queue="host.two")
-    assert result.get(timeout=RECOVERY) == "two"
+    fleet.wait(lambda: runs_a_task(fleet), RECOVERY, "tasks run")
     took = time.time() - since
     assert took <= RECOVERY, f"took {took:.1f} s"
     return took
+
+
+def runs_a_task(fleet: Harness) -> bool:
+    """Try one task; what a dying connection had popped off Redis may be lost, so one may fail."""
+    try:
+        return bool(fleet.app.send_task("journal.hold", (0,), queue="host.two").get(timeout=3) == "two")
+    except (TimeoutError, OperationalError):
+        return False
 
 
 def reached(condition: Callable[[], bool]) -> bool:
