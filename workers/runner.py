@@ -18,7 +18,7 @@ class TickRunner:
     """Runs one manager's periodic tasks in a thread of its own: each period once, never an older one, never two.
 
     ``offer`` only notes the newest tick, so a long run leaves no backlog behind it. *on_run* is called after each run,
-    failed or not, with the period's number.
+    failed or not; nothing that a run or *on_run* raises ends the thread.
     """
 
     def __init__(
@@ -39,10 +39,21 @@ class TickRunner:
         self._thread.start()
 
     def offer(self, tick: Tick, context: RequestContext) -> bool:
-        """Take note of *tick*; return False where it is no news: a repetition, or older than the last. Never blocks."""
+        """Take note of *tick*; return False where it is no news: a repetition, or older than the last. Never blocks.
+
+        A period that begins more than an interval from now is refused: one beat with a wrong clock would otherwise
+        silence all the right ones until then.
+        """
         with self._changed:
             starts_at = tick.due_at(0)
             if self._stopping or starts_at <= self._newest:
+                return False
+            if (ahead := starts_at - self._clock.now()) > tick.interval:
+                logger.warning(
+                    "period %d of %s refused: it begins in %.0f s; some beat's clock is wrong",
+                    tick.number, self.manager, ahead,
+                    extra=self._extra,
+                )  # fmt: skip
                 return False
             self._newest = starts_at
             self._pending = (tick, context)
@@ -64,7 +75,7 @@ class TickRunner:
             started = time.monotonic()
             try:
                 self.manager.periodic_tasks(context)
-            except Exception:
+            except BaseException:  # a SystemExit or gevent.Timeout would end the thread without a word
                 logger.exception(
                     "periodic tasks of %s failed in period %d", self.manager, tick.number, extra=self._extra
                 )
@@ -75,7 +86,10 @@ class TickRunner:
                     self.manager, took, tick.interval,
                     extra=self._extra,
                 )  # fmt: skip
-            self._on_run(tick)
+            try:
+                self._on_run(tick)
+            except Exception:
+                logger.exception("the end of %s's period %d", self.manager, tick.number, extra=self._extra)
 
     def _next(self) -> tuple[Tick, RequestContext] | None:
         """Wait for a tick and for its moment; None means stop."""
