@@ -37,9 +37,11 @@ class Reporting:
         self._clock = clock
         self._managers = managers
         self._sequence = 0
+        self._is_asked = False
         self._due_at: float | None = None
         self._awaited: set[str] = set()
         self._period: float = float("-inf")
+        self._latest_runs: dict[str, float] = {}
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="celeriac-reporting", daemon=True)
@@ -51,22 +53,25 @@ class Reporting:
     def soon(self) -> None:
         """Send a report at once, outside any period: at the start, and when the table was emptied."""
         with self._changed:
-            self._due_at = self._clock.now()
+            self._is_asked = True
             self._changed.notify()
 
     def expect(self, tick: Tick, offset: float) -> None:
         """Note that a period has begun and its report will be due."""
         with self._changed:
-            if tick.due_at(0) > self._period:
-                self._period = tick.due_at(0)
-                self._awaited = set(self._managers)
-                patience = min(PATIENCE * tick.interval, MOST_PATIENCE)
+            begins = tick.due_at(0)
+            if begins > self._period:
+                self._period = begins
+                # a short run may be over before its tick is noted here
+                self._awaited = {name for name in self._managers if self._latest_runs.get(name, begins - 1) < begins}
+                patience = min(PATIENCE * tick.interval, MOST_PATIENCE) if self._awaited else 0.0
                 self._due_at = max(self._clock.now(), tick.due_at(offset)) + patience
                 self._changed.notify()
 
     def ran(self, service: str, tick: Tick) -> None:
         """Note that *service*'s run for this period is over."""
         with self._changed:
+            self._latest_runs[service] = tick.due_at(0)
             if tick.due_at(0) == self._period:
                 self._awaited.discard(service)
                 if not self._awaited and self._due_at is not None:
@@ -93,6 +98,9 @@ class Reporting:
     def _wait(self) -> bool:
         with self._changed:
             while not self._stopping:
+                if self._is_asked:
+                    self._is_asked = False
+                    return True
                 if self._due_at is None:
                     self._changed.wait()
                 elif (remaining := self._due_at - self._clock.now()) > 0:
@@ -117,10 +125,13 @@ class Reporting:
         logger.debug("report %d of %s sent", report.sequence, report.host)
 
     def _known(self, manager: Manager[Any]) -> Capabilities | None:
-        if not isinstance(manager, SchedulerDependentManager) or (known := manager.last_capabilities) is None:
+        if not isinstance(manager, SchedulerDependentManager):
             return None
         try:
-            return check_capabilities(manager.service_name, known)
+            known = manager.last_capabilities
+            return known if known is None else check_capabilities(manager.service_name, known)
         except InvalidReport as error:
             logger.error("%s reports only liveness: %s", manager, error)  # noqa: TRY400
-            return None
+        except Exception:
+            logger.exception("%s reports only liveness: what it remembers can't be read", manager)
+        return None
