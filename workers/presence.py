@@ -15,7 +15,8 @@ class Presence:
     """Beats for *membership* in a thread of the worker's main process until stopped.
 
     *on_joined* is called when Redis had forgotten the host and it joined again, *on_replaced* once when another worker
-    holds its names; both in this thread. An unreachable Redis is logged once and tried again at the next beat.
+    holds its names; both in this thread, and what they raise is logged. An unreachable Redis is logged once and tried
+    again at the next beat.
     """
 
     def __init__(
@@ -62,10 +63,16 @@ class Presence:
             self._lost = False
             if word == "joined":
                 logger.warning("the capability table had forgotten %s; joined again", self._membership.host)
-                self._on_joined()
+                self._call(self._on_joined)
             elif word == "replaced":
                 logger.critical(
                     "another worker took the name %s while this one was silent; stopping", self._membership.host
                 )
-                self._on_replaced()
+                self._call(self._on_replaced)
                 return
+
+    def _call(self, hook: Callable[[], None]) -> None:
+        try:
+            hook()
+        except Exception:
+            logger.exception("telling of a change in the presence of %s", self._membership.host)
