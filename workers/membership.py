@@ -45,7 +45,7 @@ class Membership:
             instance=uuid.uuid4().hex,
             machine=machine_id(),
             pid=os.getpid(),
-            pid_started=round(psutil.Process().create_time(), 2),
+            pid_started=_started(psutil.Process()),
             version=version,
             heartbeat_interval=heartbeat_interval,
             interval=interval,
@@ -122,8 +122,14 @@ def is_dead(holder: Identity) -> bool:
     if holder.machine != machine_id():
         return False
     try:
-        return abs(psutil.Process(holder.pid).create_time() - holder.pid_started) > 1
+        process = psutil.Process(holder.pid)
+        return process.status() == psutil.STATUS_ZOMBIE or abs(_started(process) - holder.pid_started) > 1
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:
         return False
+
+
+def _started(process: psutil.Process) -> float:
+    """Return the seconds from the machine's boot to the process's start; no step of the wall clock moves them."""
+    return round(process.create_time() - psutil.boot_time(), 2)
