@@ -12,6 +12,7 @@ from typing import Any
 from celery import Celery
 from kombu import Message
 
+from managers.errors import shown
 from managers.reports import MAX_REPORT_BYTES, REPORT_TASK
 from scheduler.errors import TableUnavailable
 from workers.registry import Registry, registry_of
@@ -35,6 +36,7 @@ class Intake:
         self._batch = max(1, min(BATCH, (consumer.initial_prefetch_count or 2 * BATCH) // 2))
         self._waiting: list[tuple[object, Message]] = []
         self._is_due = False
+        self._is_held_up = False
 
     def take(self, message: Message) -> None:
         """Take a message in; a message that holds no report is refused and acknowledged."""
@@ -45,14 +47,14 @@ class Intake:
             _acknowledge(message)
             return
         self._waiting.append((report, message))
-        if len(self._waiting) >= self._batch:
+        if len(self._waiting) >= self._batch and not self._is_held_up:
             self.flush()
-        elif not self._is_due:
+        else:
             self._call_later(WINDOW)
 
     def flush(self) -> None:
         """Store what has gathered, then acknowledge it."""
-        self._is_due = False
+        self._is_due = self._is_held_up = False
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -61,6 +63,7 @@ class Intake:
         except TableUnavailable as error:
             logger.error("%d reports wait: %s", len(waiting), error)  # noqa: TRY400
             self._waiting = waiting + self._waiting
+            self._is_held_up = True  # a Redis that hangs costs one time-out per RETRY, not one per message
             self._call_later(RETRY)
             return
         except Exception:
@@ -70,11 +73,11 @@ class Intake:
             _acknowledge(message)
 
     def _refuse(self, message: Message, error: Exception) -> None:
-        sender = message.headers.get("origin", "an unknown sender")
+        why = f"report from {shown(message.headers.get('origin', 'an unknown sender'))} refused: {error}"
         try:
-            self._registry.scheduler().refuse(f"report from {sender!r} refused: {error}")
+            self._registry.scheduler().refuse(why)
         except TableUnavailable as unavailable:
-            logger.warning("not counted: %s", unavailable)
+            logger.warning("%s; not counted: %s", why, unavailable)
 
     def _call_later(self, seconds: float) -> None:
         if not self._is_due:
