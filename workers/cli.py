@@ -1,4 +1,4 @@
-"""The command ``celeriac``: here the commands that read, each with ``--json``; exit status 0, 1 failed, 2 usage.
+"""The command ``celeriac``; every command that reads has ``--json``; exit status 0, 1 failed, 2 usage.
 
 Standard output carries the answer, standard error what is wrong with it. An answer that can't be believed in full (the
 table is not ready, no scheduler lives) is given all the same, with exit status 1.
@@ -19,10 +19,12 @@ from scheduler.hosts import Host, Readiness, aggregate
 from workers import display, reading
 from workers.checks import FAILED
 from workers.config import FLEET_FILE, Settings, load_settings, read_fleet_file
+from workers.demo import demo
 from workers.doctor import examine
 from workers.dossier import dossier
 from workers.errors import InvalidSettings
 from workers.fleet_checks import has_scheduler
+from workers.up import up
 
 EX_FAILED, EX_USAGE = 1, 2
 
@@ -56,8 +58,8 @@ class _Commands(click.Group):
 
 
 def complain(message: str) -> None:
-    """Say on standard error, in one line, what is wrong."""
-    click.echo(f"celeriac: {display.plain(' '.join(message.split()))}", err=True)
+    """Say on standard error what is wrong; a line each, as the message has them."""
+    click.echo("celeriac: " + "\n".join(display.plain(line) for line in message.splitlines()), err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -206,7 +208,8 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"known are {', '.join(names[:20]) or 'none at all'}{' and more' if len(names) > 20 else ''}"
 
 
-# A command of another file joins here in one line: main.add_command(up)
+main.add_command(up)
+main.add_command(demo)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,10 @@ class Part:
 
 @click.command()
 @click.argument("directory", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-def demo(directory: Path | None) -> None:
+@click.option(
+    "--manifest", type=click.Path(dir_okay=False, path_type=Path), help="Write the checksums, as sha256sum reads them."
+)
+def demo(directory: Path | None, manifest: Path | None) -> None:
     """Checksum and compress every file of DIRECTORY on an embedded fleet of three hosts.
 
     Without DIRECTORY it takes the standard library of the running Python. Some parts go to named hosts, the others to
@@ -81,6 +84,8 @@ def demo(directory: Path | None) -> None:
                 began = time.monotonic()
                 _watch(console, fleet, parts)
                 _print_summary(console, parts, seconds=time.monotonic() - began)
+                if manifest is not None:
+                    _write_manifest(manifest, parts)
         except Stopped:
             raise click.Abort from None
     console.print("The fleet is stopped.")
@@ -146,6 +151,11 @@ def _watch(console: Console, fleet: Fleet, parts: Sequence[Part]) -> None:
                 raise FleetError(f"{len(open_parts)} parts are not done and none was for {PATIENCE:g} s")
             live.update(Group(progress, _host_table(rows, parts)))
             time.sleep(0.05)
+
+
+def _write_manifest(manifest: Path, parts: Sequence[Part]) -> None:
+    files = (file for part in parts if part.answer is not None for file in part.answer["files"])
+    manifest.write_text("".join(f"{digest}  {path}\n" for path, digest, *_ in sorted(files)), encoding="utf-8")
 
 
 def _host_table(rows: Sequence[Host], parts: Sequence[Part]) -> Table:

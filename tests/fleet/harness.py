@@ -29,12 +29,14 @@ ROOT = Path(__file__).parents[2]
 class Process:
     """A process of ours; its output goes to a file."""
 
-    def __init__(self, name: str, command: list[str], log: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, command: list[str], log: Path, environment: dict[str, str], *, folder: Path = ROOT
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT,
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder,
                 start_new_session=True,
             )  # fmt: skip
         self.pid = self.popen.pid
