@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakValueDictionary
 
 from celery import Celery
 from celery.schedules import schedstate, schedule
@@ -17,13 +18,20 @@ LAG = 0.03
 class Periods(schedule):
     """Due once in every period of the fleet's clock, so that beats need not know of each other.
 
-    A plain Celery schedule counts from its own last run and drifts: sooner or later it steps over a period.
+    A plain Celery schedule counts from its own last run and drifts: sooner or later it steps over a period. Celery's
+    default beat pickles its entries and forgets whose they are, so a schedule remembers its application's name.
     """
+
+    main: str | None = None
+    _app: Celery | None
+
+    def __reduce__(self) -> Any:
+        return _unpickled, (float(self.seconds), self._owner().main)
 
     def is_due(self, last_run_at: datetime) -> Any:
         """Return whether this period has not been ticked yet, and the seconds until the next begins."""
         interval = float(self.seconds)
-        registry = registry_of(self.app)
+        registry = registry_of(self._owner())
         refresh_clock(registry)
         now = registry.clock.now()
         ahead = now - datetime.now(UTC).timestamp()
@@ -32,9 +40,23 @@ class Periods(schedule):
         remaining = (number + 1) * interval - now + min(LAG, interval / 10)
         return schedstate(is_due=period_number(last, interval) < number, next=remaining)
 
+    def _owner(self) -> Celery:
+        return self._app or _owners.get(self.main) or self.app
+
+
+#: The applications whose beats tick, by name.
+_owners: WeakValueDictionary[str | None, Celery] = WeakValueDictionary()
+
+
+def _unpickled(interval: float, main: str | None) -> Periods:
+    made = Periods(run_every=interval)
+    made.main = main
+    return made
+
 
 def add_entries(app: Celery, registry: Registry) -> None:
     """Add a tick for every service that *app* knows to its beat schedule; entries of the same name are replaced."""
+    _owners[app.main] = app
     interval = registry.settings.periodic_interval
     entries = {
         f"celeriac: {tick_name(service)}": {"task": tick_name(service), "schedule": Periods(run_every=interval)}
