@@ -17,6 +17,7 @@ from managers.labels import parse_labels
 from managers.manager import DB_DRIVER
 from managers.reports import Value
 from managers.routing import check_host, check_service
+from scheduler.connections import shown
 from workers.errors import InvalidSettings
 
 PREFIX = "CELERIAC_"
@@ -109,28 +110,31 @@ class Settings(BaseSettings):
         **_: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: arguments, environment, the running fleet's own file."""
-        return init_settings, env_settings, _FleetFile(settings_cls)
+        return init_settings, env_settings, _FleetFile(settings_cls, init_settings().get("dir"))
 
 
 class _FleetFile(PydanticBaseSettingsSource):
     """The addresses of the embedded fleet whose state directory this is, as long as it runs."""
 
+    def __init__(self, settings_cls: type[BaseSettings], directory: str | Path | None) -> None:
+        super().__init__(settings_cls)
+        self._directory = Path(directory or os.environ.get(f"{PREFIX}DIR", ".celeriac"))
+
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        directory = Path(os.environ.get(f"{PREFIX}DIR", ".celeriac"))
-        known: dict[str, Any] = read_fleet_file(directory).get("settings", {})
-        return known
+        known = read_fleet_file(self._directory).get("settings", {})
+        return known if isinstance(known, dict) else {}
 
 
 def read_fleet_file(directory: Path) -> dict[str, Any]:
     """Return what the fleet in *directory* says of itself, ``{}`` where none runs."""
     try:
-        known: dict[str, Any] = json.loads((directory / FLEET_FILE).read_text(encoding="utf-8"))
+        known = json.loads((directory / FLEET_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known
+    return known if isinstance(known, dict) else {}
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -142,16 +146,21 @@ def load_settings(**overrides: Any) -> Settings:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known and not _DRIVER.fullmatch(name) and "_TEST_" not in name:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            # without the prefix, which makes every name look like every other
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), [*map(str.upper, Settings.model_fields)], n=1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {', '.join(sorted(known))}"
             raise InvalidSettings(f"there is no setting {name}; {hint}")
     try:
         return Settings(**overrides)
     except ValidationError as error:
         faults = "; ".join(
-            f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}={fault['input']!r}: {fault['msg']}"
+            f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}={_shown(fault['input'])}: {fault['msg']}"
             for fault in error.errors()
         )
         raise InvalidSettings(faults) from error
     except InvalidName as error:
         raise InvalidSettings(str(error)) from error
+
+
+def _shown(value: object) -> str:
+    return repr(shown(value) if isinstance(value, str) and "://" in value else value)
