@@ -137,7 +137,10 @@ class Registry:
             manager.labels = self.settings.parsed_labels
         if isinstance(manager, SchedulerDependentManager):
             if self.in_worker:
+                learnt = manager.last_capabilities
                 manager.memory = HostMemory(self.settings.host_dir)
+                if learnt is not None and manager.last_capabilities is None:
+                    manager.update_service_capabilities(learnt)  # in its constructor
             else:
                 manager.reporter = self._reporter
         return manager
