@@ -1,6 +1,7 @@
 """A manager of one's own: it keeps the volumes of one host and says how much room is left."""
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -34,6 +35,16 @@ class DirectoryDriver:
 
     def close(self) -> None:
         pass
+
+
+class TemporaryDriver(DirectoryDriver):
+    """For trying it out: the volumes go with the process."""
+
+    def __init__(self) -> None:
+        super().__init__(tempfile.mkdtemp(prefix="volumes-"))
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder)
 
 
 class VolumeManager(SchedulerDependentManager[VolumeDriver], service_name="volume"):

@@ -29,9 +29,7 @@ def periods(fleet: Harness, host: str, since: int, until: int) -> list[int]:
 
 def overlaps(fleet: Harness, host: str) -> list[str]:
     runs = fleet.written(host)
-    return [
-        f"{before} | {after}" for before, after in itertools.pairwise(runs) if after["started"] < before["at"]
-    ]
+    return [f"{before} | {after}" for before, after in itertools.pairwise(runs) if after["started"] < before["at"]]
 
 
 def keep_busy(fleet: Harness, hosts: Iterable[str], seconds: float) -> None:

@@ -1,0 +1,66 @@
+# One virtual environment, made on first use; nothing is needed but Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DIR ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint types imports wheel docs ticks bench clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed ## Start a fleet, have it checksum and compress DIR (default: Python's standard library), stop it
+	$(BIN)/celeriac demo $(DIR)
+
+up: $(VENV)/.installed ## Start a fleet of three hosts here, until Ctrl-C
+	$(BIN)/celeriac up --hosts 3
+
+test: $(VENV)/.test ## Run the tests; servers that don't run here are skipped, in CI they must run
+	$(BIN)/python -m pytest -q
+
+check: test lint types imports docs wheel ## Everything that must be green before a change is done
+
+lint: $(VENV)/.check ## Style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.check ## Types, by two checkers
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+imports: $(VENV)/.check ## Imports point one way: workers, scheduler, managers
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.check ## Every link of the docs leads somewhere
+	$(BIN)/python docs/check_links.py
+
+wheel: $(VENV)/.check ## Build the wheel, install it in an empty place, and start a fleet from there
+	.ci/wheel $(BIN)/python
+
+ticks: $(VENV)/.test ## The long proof of the ticks: six hosts, 60 s, every pool, both brokers
+	CELERIAC_TEST_TICK_SECONDS=60 CELERIAC_TEST_TICK_HOSTS=6 \
+		$(BIN)/python -m pytest -v tests/fleet/test_ticks.py -k once_per_period
+
+bench: $(VENV)/.test ## Measure: reports beside plain tasks, and what a host costs the table
+	$(BIN)/python benchmarks/reports.py
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) dist .celeriac .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Celeriac needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable . --group test
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable . --group check
+	@touch $@
