@@ -16,6 +16,7 @@ from managers.context import RequestContext
 from managers.errors import DatabaseError
 from managers.host import HostManager
 from managers.manager import Manager
+from managers.memory import HostMemory
 from managers.periods import Tick, host_offset
 from managers.version import version
 from scheduler.errors import TableUnavailable
@@ -63,6 +64,9 @@ class Lifecycle:
         self._join()
         self._presence.start()
         try:
+            memory = HostMemory(self.registry.settings.host_dir)
+            for service in self.registry.services:
+                memory.forget(service)  # an earlier life's facts are none of this one's
             for service in self.registry.services:
                 self.managers[service] = self._build(service)
             self._register()
@@ -129,6 +133,8 @@ class Lifecycle:
                 manager.db.service_stopped(service, self.host)
             except DatabaseError as error:
                 logger.warning("the database doesn't know that %s stopped: %s", manager, error)
+            except Exception:
+                logger.exception("the database doesn't know that %s stopped", manager)
         try:
             self.membership.leave()
         except TableUnavailable as error:
@@ -158,7 +164,7 @@ class Lifecycle:
 
     def _register(self) -> None:
         """Write the host into the durable registry, and tell the table what an operator decided there."""
-        for service, manager in self.managers.items():
+        for service, manager in list(self.managers.items()):
             manager.db.upgrade()
             record = manager.db.service_register(service, self.host, version=version())
             member = member_of(service, self.host)
@@ -173,21 +179,27 @@ class Lifecycle:
         self._on_replaced()
 
     def _restore(self) -> None:
-        """Tell an emptied table what it forgot."""
+        """Tell an emptied table what it forgot; in a thread, since a slow database must not stop the heart."""
+        self.consuming()
+        threading.Thread(target=self._register_again, name="celeriac-restore", daemon=True).start()
+
+    def _register_again(self) -> None:
         try:
-            self._register()
+            if not self._stopped.is_set():
+                self._register()
         except (DatabaseError, TableUnavailable) as error:
             logger.warning("can't tell the table which services are disabled: %s", error)
-        self.consuming()
+        except Exception:
+            logger.exception("can't tell the table which services are disabled")
 
     def _ran(self, service: str, tick: Tick) -> None:
         manager = self.managers[service]
+        if self._reporting is not None:
+            self._reporting.ran(service, tick)
         try:
             manager.db.service_seen(service, self.host)
         except DatabaseError as error:
             logger.warning("the database doesn't know that %s was seen: %s", manager, error)
-        if self._reporting is not None:
-            self._reporting.ran(service, tick)
 
     def _offset_of(self, interval: float) -> float:
         return host_offset(self.host, interval)
