@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from billiard import current_process
-from celery import Celery
+from celery import Celery, current_app
 from celery.signals import worker_process_init
 
 from managers.db import engine
@@ -46,6 +46,8 @@ def celeriac_app(
     app.steps["consumer"].add(TicksStep)
 
     def on_pool_child(**_: Any) -> None:
+        if current_app._get_current_object() is not app:  # type: ignore[attr-defined]  # noqa: SLF001  # a proxy
+            return  # a child of another application's worker
         registry.enter_worker()
         if current_process().daemon:  # the solo pool sends this signal in the worker itself
             die_with_parent(signal.SIGKILL)  # a host that is dead runs nothing
