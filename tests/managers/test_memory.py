@@ -79,6 +79,7 @@ def test_a_host_remembers_a_lone_surrogate(tmp_path: Path) -> None:
     assert HostMemory(tmp_path).recall("volume") == {"name": "\udcff"}
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # other tests may have left threads
 def test_what_a_forked_child_learns_the_parents_manager_reports(tmp_path: Path) -> None:
     parent, child = Volumes("a"), Volumes("a")
     parent.memory, child.memory = HostMemory(tmp_path), HostMemory(tmp_path)
@@ -90,6 +91,7 @@ def test_what_a_forked_child_learns_the_parents_manager_reports(tmp_path: Path) 
     assert parent.last_capabilities == {"gb": 2}
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # other tests may have left threads
 def test_a_reader_sees_a_whole_document_while_several_processes_write_big_ones(tmp_path: Path) -> None:
     memory = HostMemory(tmp_path)
 
