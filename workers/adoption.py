@@ -34,16 +34,9 @@ def celeriac_app(
         UnknownService: two managers claim one service, or SERVICES names one that nobody manages.
     """
     settings = settings or load_settings()
-    classes = list(dict.fromkeys((*_named(settings.managers), *managers)))
-    registry = Registry(app, settings, classes)
-    adopt(app, registry)
+    registry = Registry(app, settings, dict.fromkeys((*_named(settings.managers), *managers)))
+    equip(app, registry)
     engine.use(settings.database_address)
-    for service in registry.managers:
-        register_tick(app, registry, service)
-    register_reports(app, registry)
-    add_entries(app, registry)
-    app.steps["worker"].add(HostStep)
-    app.steps["consumer"].add(TicksStep)
 
     def on_pool_child(**_: Any) -> None:
         if current_app._get_current_object() is not app:  # type: ignore[attr-defined]  # noqa: SLF001  # a proxy
@@ -54,6 +47,17 @@ def celeriac_app(
 
     worker_process_init.connect(on_pool_child, weak=False)
     return app
+
+
+def equip(app: Celery, registry: Registry) -> None:
+    """Give *app* the tasks, entries and steps of *registry*; changes nothing else in this process."""
+    adopt(app, registry)
+    for service in registry.managers:
+        register_tick(app, registry, service)
+    register_reports(app, registry)
+    add_entries(app, registry)
+    app.steps["worker"].add(HostStep)
+    app.steps["consumer"].add(TicksStep)
 
 
 def _named(paths: Iterable[str]) -> Iterable[type[Manager[Any]]]:

@@ -16,15 +16,15 @@ from managers.errors import ManagerError
 from managers.version import version
 from scheduler.errors import HostNotFound, TableUnavailable
 from scheduler.hosts import Host, Readiness, aggregate
-from workers import display, reading
-from workers.checks import FAILED
 from workers.config import FLEET_FILE, Settings, load_settings, read_fleet_file
-from workers.demo import demo
-from workers.doctor import examine
-from workers.dossier import dossier
+from workers.console import display, reading
+from workers.console.checks import FAILED
+from workers.console.doctor import examine
+from workers.console.dossier import dossier
+from workers.console.fleet_checks import has_scheduler
+from workers.embedded.demo import demo
+from workers.embedded.up import up
 from workers.errors import InvalidSettings
-from workers.fleet_checks import has_scheduler
-from workers.up import up
 
 EX_FAILED, EX_USAGE = 1, 2
 

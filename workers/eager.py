@@ -6,8 +6,9 @@ from typing import Any
 from celery import Celery
 
 from managers.manager import SchedulerDependentManager
-from managers.reports import Report, send_report
+from managers.reports import send_report
 from workers.membership import Membership
+from workers.reports import HostReports
 
 
 class OneByOne:
@@ -19,7 +20,7 @@ class OneByOne:
     def __init__(self, app: Celery, membership: Callable[[str], Membership]) -> None:
         self._app = app
         self._membership = membership
-        self._joined: dict[str, tuple[Membership, int]] = {}
+        self._joined: dict[str, tuple[Membership, HostReports]] = {}
 
     def report(self, manager: SchedulerDependentManager[Any]) -> None:
         """Send what *manager* remembers, as the task that carries reports.
@@ -29,21 +30,10 @@ class OneByOne:
             TableUnavailable: the table's Redis doesn't answer.
         """
         service = manager.service_name
-        membership, sequence = self._joined.get(service, (None, 0))
-        if membership is None:
+        if service not in self._joined:
             membership = self._membership(service)
             membership.join(lambda _: True)
+            self._joined[service] = membership, HostReports(membership, {service: manager})
         else:
-            membership.beat()
-        self._joined[service] = membership, sequence + 1
-        send_report(
-            self._app,
-            Report(
-                host=manager.host,
-                boot=membership.boot,
-                sequence=sequence + 1,
-                interval=membership.identity.interval,
-                version=membership.identity.version,
-                services={service: manager.last_capabilities},
-            ),
-        )
+            self._joined[service][0].beat()
+        send_report(self._app, self._joined[service][1].next())

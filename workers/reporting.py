@@ -8,12 +8,12 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from managers.errors import InvalidReport
-from managers.manager import Manager, SchedulerDependentManager
+from managers.manager import Manager
 from managers.periods import Tick
-from managers.reports import Capabilities, Report, check_capabilities, send_report
+from managers.reports import send_report
 from scheduler.clock import FleetClock
 from workers.membership import Membership
+from workers.reports import HostReports
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Reporting:
         self._membership = membership
         self._clock = clock
         self._managers = managers
-        self._sequence = 0
+        self._reports = HostReports(membership, managers)
         self._is_asked = False
         self._due_at: float | None = None
         self._awaited: set[str] = set()
@@ -111,27 +111,6 @@ class Reporting:
             return False
 
     def _send(self) -> None:
-        self._sequence += 1
-        identity = self._membership.identity
-        report = Report(
-            host=self._membership.host,
-            boot=self._membership.boot,
-            sequence=self._sequence,
-            interval=identity.interval,
-            version=identity.version,
-            services={service: self._known(manager) for service, manager in self._managers.items()},
-        )
+        report = self._reports.next()
         send_report(self._app, report)
         logger.debug("report %d of %s sent", report.sequence, report.host)
-
-    def _known(self, manager: Manager[Any]) -> Capabilities | None:
-        if not isinstance(manager, SchedulerDependentManager):
-            return None
-        try:
-            known = manager.last_capabilities
-            return known if known is None else check_capabilities(manager.service_name, known)
-        except InvalidReport as error:
-            logger.error("%s reports only liveness: %s", manager, error)  # noqa: TRY400
-        except Exception:
-            logger.exception("%s reports only liveness: what it remembers can't be read", manager)
-        return None

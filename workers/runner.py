@@ -8,7 +8,7 @@ from typing import Any
 
 from managers.context import RequestContext
 from managers.manager import Manager
-from managers.periods import Tick
+from managers.periods import Tick, TickQueue
 from scheduler.clock import FleetClock
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,9 @@ class TickRunner:
     ) -> None:
         self.manager = manager
         self._clock = clock
-        self._offset = offset
         self._on_run = on_run
-        self._newest = float("-inf")
-        self._pending: tuple[Tick, RequestContext] | None = None
+        self._ticks = TickQueue(manager.service_name, manager.host, offset)
+        self._context: RequestContext | None = None
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"celeriac-{manager.service_name}", daemon=True)
@@ -39,24 +38,11 @@ class TickRunner:
         self._thread.start()
 
     def offer(self, tick: Tick, context: RequestContext) -> bool:
-        """Take note of *tick*; return False where it is no news: a repetition, or older than the last. Never blocks.
-
-        A period that begins more than an interval from now is refused: one beat with a wrong clock would otherwise
-        silence all the right ones until then.
-        """
+        """Take note of *tick*; return False where it is no news. Never blocks."""
         with self._changed:
-            starts_at = tick.due_at(0)
-            if self._stopping or starts_at <= self._newest:
+            if self._stopping or not self._ticks.offer(tick, now=self._clock.now()):
                 return False
-            if (ahead := starts_at - self._clock.now()) > tick.interval:
-                logger.warning(
-                    "period %d of %s refused: it begins in %.0f s; some beat's clock is wrong",
-                    tick.number, self.manager, ahead,
-                    extra=self._extra,
-                )  # fmt: skip
-                return False
-            self._newest = starts_at
-            self._pending = (tick, context)
+            self._context = context
             self._changed.notify()
             return True
 
@@ -91,27 +77,15 @@ class TickRunner:
             except Exception:
                 logger.exception("the end of %s's period %d", self.manager, tick.number, extra=self._extra)
 
-    def _next(self) -> tuple[Tick, RequestContext] | None:
+    def _next(self) -> tuple[Tick, RequestContext | None] | None:
         """Wait for a tick and for its moment; None means stop."""
         with self._changed:
             while not self._stopping:
-                if self._pending is None:
-                    self._changed.wait()
-                    continue
-                tick, context = self._pending
-                offset = self._offset(tick.interval)
                 now = self._clock.now()
-                if now >= tick.expires_at(offset):
-                    logger.warning(
-                        "period %d of %s dropped: %.2f s late", tick.number, self.manager, now - tick.due_at(offset),
-                        extra=self._extra,
-                    )  # fmt: skip
-                    self._pending = None
-                elif now >= tick.due_at(offset):
-                    self._pending = None
-                    return tick, context
-                else:
-                    self._changed.wait(tick.due_at(offset) - now)
+                if (tick := self._ticks.take(now=now)) is not None:
+                    return tick, self._context
+                due_at = self._ticks.due_at
+                self._changed.wait(None if due_at is None else due_at - now)
             return None
 
     @property

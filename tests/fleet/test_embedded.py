@@ -29,10 +29,9 @@ class Up:
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def start(self, *options: str) -> Process:
-        return Process(
-            "up", [sys.executable, "-m", "workers.cli", "up", *options], self.folder / f"up-{time.monotonic_ns()}.log", self.environment,
-            folder=self.folder,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "workers.cli", "up", *options]
+        log = self.folder / f"up-{time.monotonic_ns()}.log"
+        return Process("up", command, log, self.environment, folder=self.folder)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -20,9 +20,9 @@ from rich.table import Table
 from managers.routing import host_queue, service_queue
 from scheduler.hosts import Host
 from workers.config import PREFIX, load_settings
-from workers.embedded import Fleet, HostPlan
+from workers.embedded.fleet import Fleet, HostPlan
+from workers.embedded.interrupts import Interrupts, Stopped
 from workers.errors import FleetError
-from workers.interrupts import Interrupts, Stopped
 
 #: The fleet: unlike hosts.
 HOSTS = (
@@ -72,7 +72,7 @@ def demo(directory: Path | None, manifest: Path | None) -> None:
                 Path(state),
                 HOSTS,
                 environment={
-                    f"{PREFIX}TASKS": "workers.demo_tasks",
+                    f"{PREFIX}TASKS": "workers.embedded.demo_tasks",
                     f"{PREFIX}PERIODIC_INTERVAL": "1",
                     f"{PREFIX}HEARTBEAT_INTERVAL": "1",
                 },

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from workers.config import PREFIX, load_settings
-from workers.embedded import LOOK, Fleet, HostPlan
-from workers.interrupts import Interrupts, Stopped
+from workers.embedded.fleet import LOOK, Fleet, HostPlan
+from workers.embedded.interrupts import Interrupts, Stopped
 
 
 @click.command()

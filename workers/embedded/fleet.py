@@ -22,10 +22,10 @@ from scheduler.connections import connect
 from scheduler.errors import TableUnavailable
 from scheduler.hosts import Host
 from scheduler.table import Table
-from workers.children import Child, stop_all
 from workers.config import PREFIX
+from workers.embedded.children import Child, stop_all
+from workers.embedded.state import StateDirectory
 from workers.errors import FleetError
-from workers.state import StateDirectory
 
 #: Seconds for the fleet to come up, and for running work to end.
 START_PATIENCE = 60.0

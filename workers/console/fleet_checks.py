@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 
 from managers.db.records import ServiceRecord
 from scheduler.hosts import MISSED, Host, Readiness
-from workers.checks import FAILED, NAMES, OK, START_SCHEDULER, WARNING, Check, listed
-from workers.probes import TableFacts
+from workers.console.checks import FAILED, NAMES, OK, START_SCHEDULER, WARNING, Check, listed
+from workers.console.probes import TableFacts
 
 #: Periodic intervals after which the newest report of the fleet is late.
 LATE = 1.5

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scheduler import connections
-from tests.workers.rows import Rows, closed_port, rows_at
+from tests.workers.console.rows import Rows, closed_port, rows_at
 from workers.cli import main
 from workers.errors import FleetError, InvalidSettings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -124,7 +124,9 @@ def test_an_unknown_option_is_a_usage_error() -> None:
 
 
 @pytest.mark.parametrize(("error", "status"), [(FleetError("one\nfault"), 1), (InvalidSettings("one fault"), 2)])
-def test_an_error_of_any_command_is_one_line(error: Exception, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_any_command_keeps_its_lines_and_shows_no_traceback(
+    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @click.command()
     def breaks() -> None:
         raise error
@@ -133,7 +135,7 @@ def test_an_error_of_any_command_is_one_line(error: Exception, status: int, monk
 
     result = run("breaks")
 
-    assert (result.exit_code, result.stderr) == (status, "celeriac: one fault\n")
+    assert (result.exit_code, result.stderr) == (status, f"celeriac: {error}\n")
 
 
 def test_a_reader_that_goes_away_is_no_error(fleet: Rows) -> None:

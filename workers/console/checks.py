@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from workers.probes import Fault
+from workers.console.probes import Fault
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 

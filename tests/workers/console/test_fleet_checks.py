@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from scheduler.hosts import Host, Identity, Readiness
-from workers import fleet_checks, server_checks
-from workers.probes import TableFacts
+from workers.console import fleet_checks, server_checks
+from workers.console.probes import TableFacts
 
 NOW = 1_800_000_000.0
 READY = Readiness(ready=True)

@@ -14,8 +14,8 @@ from managers.errors import ManagerError
 from managers.manager import DB_DRIVER
 from managers.routing import service_queue
 from scheduler.hosts import Host, Readiness
-from workers import reading
 from workers.config import PREFIX, Settings
+from workers.console import reading
 
 #: Readings of Redis's clock; the quickest is the truest.
 _READINGS = 3

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scheduler import connections
-from tests.workers.rows import Rows, rows_at, silent_port
-from workers import probes, reading
-from workers.checks import Check
+from tests.workers.console.rows import Rows, rows_at, silent_port
 from workers.cli import main
+from workers.console import probes, reading
+from workers.console.checks import Check
 
 NAMES = ["settings", "broker", "table", "database", "scheduler", "beat", "hosts", "clock", "versions", "counters"]
 FROM_TABLE = NAMES[4:]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from workers.console.reading import begin, shown
 from workers.errors import InvalidSettings
-from workers.reading import begin, shown
 
 
 @pytest.mark.parametrize(

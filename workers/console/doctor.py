@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from managers.errors import ManagerError
 from managers.version import version
-from workers import fleet_checks, server_checks
-from workers.checks import FAILED, OK, WARNING, Check, failed, unknown
 from workers.config import FLEET_FILE, Settings, read_fleet_file
-from workers.probes import Fault, Findings, TableFacts, probe
-from workers.reading import database_address, shown
+from workers.console import fleet_checks, server_checks
+from workers.console.checks import FAILED, OK, WARNING, Check, failed, unknown
+from workers.console.probes import Fault, Findings, TableFacts, probe
+from workers.console.reading import database_address, shown
 
 T = TypeVar("T")
 

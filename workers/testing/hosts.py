@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from celery.worker.request import Request
@@ -12,14 +13,15 @@ from kombu import Message
 from managers.context import RequestContext
 from managers.host import HostManager
 from managers.manager import Manager, SchedulerDependentManager
-from managers.periods import Tick, host_offset
-from managers.reports import Report, send_report
+from managers.periods import Tick, TickQueue, host_offset
+from managers.reports import send_report
 from managers.routing import fanout_exchange, fanout_queue, host_queue, service_queue
 from scheduler.hosts import member_of
-from workers.recorder import RecordedApp
 from workers.registry import registry_of
+from workers.reports import HostReports
+from workers.testing.recorder import RecordedApp
+from workers.testing.timeline import Timeline
 from workers.ticks import tick_name
-from workers.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +42,13 @@ class InlineHost:
         self._app = app
         self._timeline = timeline
         self._failed = failed
-        self._sequence = 0
-        self._newest: dict[str, float] = {}
-        self._pending: dict[str, RequestContext] = {}
+        self._ticks: dict[str, TickQueue] = {}
+        self._contexts: dict[str, RequestContext] = {}
         with self._acting():
             self._membership = self._registry.membership(())
         # No process is behind this name: whoever asks finds its holder dead, so a killed host's is free at once.
         self._membership.identity = replace(self._membership.identity, pid_started=-1e6)
+        self._reports = HostReports(self._membership, self.managers)
         self._beat_later()
 
     def start(self, manager_class: type[Manager[Any]], options: Mapping[str, Any]) -> Manager[Any]:
@@ -73,6 +75,7 @@ class InlineHost:
                 self.stop()
                 raise
             self.plan.append((manager_class, options))
+            self._ticks[service] = TickQueue(service, self.name, partial(host_offset, self.name))
             self.queues |= {service_queue(service).name, host_queue(service, self.name).name}
             queue = fanout_queue(service, self.name).name
             self.queues.add(queue)
@@ -142,40 +145,25 @@ class InlineHost:
         headers: dict[str, Any] = message.headers
         _, kwargs, _ = message.payload
         tick = Tick(number=kwargs["number"], interval=kwargs["interval"])
-        offset = host_offset(self.name, tick.interval)
-        if tick.due_at(0) <= self._newest.get(service, float("-inf")) or self._timeline.now() >= tick.expires_at(
-            offset
-        ):
-            return
-        self._newest[service] = tick.due_at(0)
-        if not self._pending:
-            self._timeline.at(tick.due_at(offset), self._run_periodic_tasks)
-        self._pending[service] = RequestContext.from_dict(headers["celeriac_context"])
+        ticks, now = self._ticks[service], self._timeline.now()
+        if ticks.offer(tick, now=now):
+            self._contexts[service] = RequestContext.from_dict(headers["celeriac_context"])
+            self._timeline.at(max(now, ticks.due_at or now), self._run_periodic_tasks)
 
     def _run_periodic_tasks(self) -> None:
-        pending, self._pending = self._pending, {}
+        """Run what is due; called once for each service of a period, of which the first finds them all."""
         if not self.is_live:
             return
         with self._acting():
-            for service, context in pending.items():
-                self._try(f"{service}.periodic_tasks", self.managers[service].periodic_tasks, context)
-            self._report()
+            due = [service for service, ticks in self._ticks.items() if ticks.take(now=self._timeline.now())]
+            for service in due:
+                manager = self.managers[service]
+                self._try(f"{service}.periodic_tasks", manager.periodic_tasks, self._contexts[service])
+            if due:
+                self._report()
 
     def _report(self) -> None:
-        self._sequence += 1
-        identity = self._membership.identity
-        report = Report(
-            host=self.name,
-            boot=self._membership.boot,
-            sequence=self._sequence,
-            interval=identity.interval,
-            version=identity.version,
-            services={
-                service: manager.last_capabilities if isinstance(manager, SchedulerDependentManager) else None
-                for service, manager in self.managers.items()
-            },
-        )
-        self._try("report", send_report, self._app, report)
+        self._try("report", lambda: send_report(self._app, self._reports.next()))
 
     def _try(self, doing: str, act: Callable[..., Any], *args: Any) -> None:
         try:

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from scheduler.hosts import Host, Identity, Readiness
-from workers.checks import Check
-from workers.display import (
+from workers.console.checks import Check
+from workers.console.display import (
     HostsView,
     ago,
     capabilities_view,
@@ -18,7 +18,7 @@ from workers.display import (
     state_text,
     write,
 )
-from workers.dossier import dossier
+from workers.console.dossier import dossier
 
 IDENTITY = Identity("i", "box:12ab:1", 4711, 1.0, "0.1.0", 10.0, 60.0, 7, 1_800_000_000.0)
 

@@ -1,41 +1,30 @@
-"""The kit for testing managers: hosts in one process, time in the test's hand, and no server.
-
-``pytest_plugins = ["workers.testing"]`` gives the fixture ``cluster``. What is tested is the real thing: messages pass
-through the router and the serializer, reports through the scheduler's code into the real table, on a Redis in memory;
-only the wire, the threads and the waiting are left out. All runs in the test's own thread, when the test says so.
-
-PYTEST_DONT_REWRITE: a test module may import from here before pytest takes this module for a plugin.
-"""
+"""A cluster: several hosts and a scheduler in the test's own thread."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Self, TypeVar, cast
 
 import pytest
-from celery.signals import task_failure, worker_process_init
+from celery.signals import task_failure
 from kombu import Message
 
-from managers.db import engine
 from managers.manager import Manager
 from managers.periods import SPREAD, period_number
 from managers.routing import check_host
 from scheduler.hosts import Host
 from scheduler.manager import SchedulerManager
 from scheduler.table import Table
-from workers.adoption import celeriac_app
+from workers.adoption import equip
 from workers.beat import LAG
 from workers.config import Settings
-from workers.inline import InlineHost
-from workers.recorder import RecordedApp, Sent
-from workers.registry import registry_of
+from workers.registry import Registry
+from workers.testing.hosts import InlineHost
+from workers.testing.recorder import RecordedApp, Sent
+from workers.testing.timeline import Timeline
 from workers.ticks import register_tick, tick_name
-from workers.timeline import Timeline
-
-__all__ = ["Cluster", "Failure", "Sent", "cluster"]
 
 ManagerT = TypeVar("ManagerT", bound=Manager[Any])
 
@@ -75,13 +64,12 @@ class Cluster:
             periodic_interval=periodic_interval,
             heartbeat_interval=heartbeat_interval,
         )
-        with _unchanged_process():
-            celeriac_app(self.app, settings=settings)
+        self._registry = Registry(self.app, settings, ())
+        equip(self.app, self._registry)
         #: The scheduler's table, as every process sees it.
         self.table = Table(_redis(), fleet=settings.fleet, url=settings.table_url, now=self._timeline.now)
         #: What workers would have logged as an error.
         self.errors: list[Failure] = []
-        self._registry = registry_of(self.app)
         self._registry.table = self.table
         self._registry.clock = self._timeline
         self._hosts: dict[str, InlineHost] = {}
@@ -229,17 +217,6 @@ def cluster() -> Iterator[Cluster]:
     """Return a cluster of no hosts yet, ticked every 60 s of its own time."""
     with Cluster() as cluster:
         yield cluster
-
-
-@contextmanager
-def _unchanged_process() -> Iterator[None]:
-    """Undo what adopting an application does to the whole process: the database it names, its hook on pool children."""
-    named, receivers = engine._process.named, list(worker_process_init.receivers)  # noqa: SLF001  # no other way to ask
-    try:
-        yield
-    finally:
-        engine.use(named)
-        worker_process_init.receivers = receivers
 
 
 def _redis() -> Any:

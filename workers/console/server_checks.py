@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from scheduler.hosts import Host
-from workers.checks import FAILED, OK, START_SCHEDULER, WARNING, Check, listed
-from workers.probes import Broker, Registry, TableFacts
+from workers.console.checks import FAILED, OK, START_SCHEDULER, WARNING, Check, listed
+from workers.console.probes import Broker, Registry, TableFacts
 
 #: Reports that may wait without anybody wondering.
 BACKLOG = 10

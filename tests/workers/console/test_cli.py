@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.workers.rows import CAPABILITIES, Rows, rows_at
+from tests.workers.console.rows import CAPABILITIES, Rows, rows_at
 from workers.cli import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from managers.db import api
-from tests.workers.rows import CAPABILITIES, Rows, closed_port, rows_at, silent_port
-from workers import reading
+from tests.workers.console.rows import CAPABILITIES, Rows, closed_port, rows_at, silent_port
 from workers.cli import main
+from workers.console import reading
 
 ENTRY = {
     "service", "host", "state", "reasons", "seen_seconds_ago", "reported_seconds_ago", "capabilities", "total", "free",

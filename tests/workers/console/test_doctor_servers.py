@@ -10,10 +10,10 @@ from sqlalchemy import text
 
 from managers import db
 from scheduler.connections import connect
-from tests.workers.rows import Rows, closed_port, rows_at, silent_port
-from workers import probes, reading
-from workers.checks import Check
+from tests.workers.console.rows import Rows, closed_port, rows_at, silent_port
 from workers.cli import main
+from workers.console import probes, reading
+from workers.console.checks import Check
 
 NAMES = ["settings", "broker", "table", "database", "scheduler", "beat", "hosts", "clock", "versions", "counters"]
 FROM_TABLE = NAMES[4:]

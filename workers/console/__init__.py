@@ -1,0 +1,1 @@
+"""What the commands that read have to say: tables, one host's dossier, the doctor's checks."""
