@@ -90,9 +90,13 @@ class Worker:
         return Rate(count / (last.wall - first.wall), 1e6 * (last.cpu - first.cpu) / count)
 
     def _moment(self, done: int) -> "_Moment":
-        processes = [self._known, *self._known.children(recursive=True)]
-        times = [process.cpu_times() for process in processes]
-        return _Moment(done, time.perf_counter(), sum(spent.user + spent.system for spent in times))
+        spent = 0.0
+        for process in (self._known, *self._known.children(recursive=True)):
+            # a child that has just ended is in its parent's sum
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                spent += times.user + times.system + times.children_user + times.children_system
+        return _Moment(done, time.perf_counter(), spent)
 
     def _look(self, deadline: float) -> None:
         if self._process.poll() is not None or time.monotonic() > deadline:
