@@ -232,7 +232,8 @@ def test_inside_a_worker_a_manager_sends_nothing_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": math.nan}, {"size": 10**400}, {"a b": 1}, {"size": None}, {"size": {"gb": 1}}, ["gb"], 7]
+    "wrong",
+    [{"size": math.nan}, {"size": 10**400}, {"a b": 1}, {"size": None}, {"size": {"gb": 1}}, ["gb"], 7, [], 0, ""],
 )
 def test_wrong_capabilities_are_refused_at_the_update_and_the_earlier_ones_kept(network: Network, wrong: Any) -> None:
     network.update_service_capabilities({"ports": 4})

@@ -100,6 +100,26 @@ def test_a_connection_that_died_while_nobody_looked_is_replaced_without_an_error
     client.close()
 
 
+def test_a_connection_that_dies_under_a_question_is_replaced_and_the_question_asked_again(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(valkey_url)
+    client.ping()
+    (connection,) = client.connection_pool._available_connections
+    faults = [RedisConnectionError("closed by server")]
+    read = connection.read_response
+
+    def unless_dead(*args: Any, **options: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return read(*args, **options)
+
+    monkeypatch.setattr(connection, "read_response", unless_dead)
+
+    assert Table(client).now() > 0
+    client.close()
+
+
 def test_a_table_is_there_again_as_soon_as_its_redis_is(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table(connect("memory://comes-back"))
     with monkeypatch.context() as patched:

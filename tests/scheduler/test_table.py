@@ -141,6 +141,7 @@ def test_a_heartbeat_of_nobody_known_is_answered_unknown(table: Table, life: Liv
 
     assert first.beat() == "unknown"
     assert state(table, "network/a") is None
+    assert table.redis.zrange(f"{table._prefix}presence", 0, -1) == ["volume/a"]
 
 
 def test_a_heartbeat_of_a_replaced_worker_is_answered_so_and_changes_nothing(
@@ -291,6 +292,15 @@ def test_a_report_of_nobody_is_unknown_and_makes_no_row(table: Table, life: Live
     assert life("a").report({"gb": 1}, boot=5) == ["unknown"]
 
     assert table.hosts() == []
+
+
+def test_a_report_of_a_boot_that_never_was_is_unknown(table: Table, joined: Lives) -> None:
+    first = joined("a")
+
+    assert first.report({"gb": 1}, boot=first.boot + 1) == ["unknown"]
+    assert first.report({"gb": 1}, boot=first.boot - 1) == ["unknown"]
+
+    assert row(table).capabilities == {}  # type: ignore[union-attr]
 
 
 def test_a_report_about_a_service_the_host_does_not_run_is_refused(table: Table, joined: Lives) -> None:
@@ -556,6 +566,16 @@ def test_a_person_can_read_the_table(table: Table, joined: Lives) -> None:
 
     assert table._prefix.startswith("celeriac:{test-")
     assert table.redis.hget(f"{table._prefix}capabilities", "volume/a") == '{"gb": 1, "zone": "b"}'
+
+
+def test_nothing_but_liveness_and_no_capabilities_are_two_things_in_the_table(table: Table, joined: Lives) -> None:
+    first = joined("a")
+    kept = []
+    for capabilities in ({"gb": 1}, {}, None):
+        first.report(capabilities)
+        kept.append(table.redis.hget(f"{table._prefix}capabilities", "volume/a"))
+
+    assert kept == ['{"gb": 1}', "{}", None]
 
 
 # Readiness

@@ -13,7 +13,7 @@ import pytest
 
 from scheduler.errors import NameTaken
 from scheduler.table import Table
-from workers.membership import Membership, is_dead, machine_id
+from workers.membership import Membership, _started, is_dead, machine_id
 
 Make = Callable[..., Membership]
 
@@ -95,7 +95,9 @@ def test_the_name_of_a_dead_process_on_this_machine_is_taken_at_once(make: Make,
 
 
 def test_the_name_of_a_killed_process_that_nobody_reaped_is_taken_at_once(make: Make, zombie_pid: int) -> None:
-    make(pid=zombie_pid).join(never)
+    killed = make(pid=zombie_pid)
+    killed.identity = replace(killed.identity, pid_started=_started(psutil.Process(zombie_pid)))
+    killed.join(never)
 
     assert make().join(never).boot > 0
 

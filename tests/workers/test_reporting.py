@@ -116,6 +116,7 @@ def test_patience_counts_from_the_hosts_place_in_the_period_and_has_an_end(bench
     bench.reporting.start()
     bench.clock.set(bench.first * INTERVAL)
     bench.begin(0, offset=3.0)
+    assert bench.reporting._due_at == bench.first * INTERVAL + 3.0 + PATIENCE * INTERVAL
     bench.clock.advance(3.0 + PATIENCE * INTERVAL - 0.01)
     bench.volumes.update_service_capabilities({"now": True})
     bench.clock.advance(0.01)
@@ -138,11 +139,14 @@ def test_the_ticks_of_all_services_of_a_period_make_one_report(bench: Bench) -> 
     bench.begin(0)
     bench.begin(-1)
     bench.ran(0)
+    for sequence in (2, 3):
+        bench.reporting.soon()
+        assert bench.sent.get().sequence == sequence
     bench.clock.advance(INTERVAL)
     bench.begin(1)
     bench.ran(1)
 
-    assert bench.sent.get().sequence == 2
+    assert bench.sent.get().sequence == 4
 
 
 def test_a_run_that_is_over_before_its_tick_was_noted_holds_nothing_up(bench: Bench) -> None:
@@ -159,6 +163,9 @@ def test_a_run_of_an_older_period_does_not_count_for_the_new_one(bench: Bench) -
     bench.clock.advance(INTERVAL)
     bench.begin(1)
     bench.ran(0)
+    for sequence in (1, 2):
+        bench.reporting.soon()
+        assert bench.sent.get().sequence == sequence
     bench.volumes.update_service_capabilities({"fresh": True})
     bench.ran(1)
 

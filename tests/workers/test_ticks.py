@@ -63,6 +63,20 @@ def test_every_host_of_the_service_gets_the_tick_once(bench: Bench) -> None:
     assert [message.payload[1] for message in messages] == [{"number": int(NOW // 60), "interval": 60.0}] * 2
 
 
+def test_the_exchange_is_declared_with_each_tick_since_redis_loses_a_fanout_it_never_heard_of(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(bench.app.amqp, "send_task_message", lambda *_, **options: sent.append(options))
+
+    bench.task.delay()
+
+    (options,) = sent
+    (declared,) = options["declare"]
+    assert (declared.name, declared.type) == ("watched.fanout", "fanout")
+    assert options["exchange"] == declared
+
+
 def test_the_number_is_the_fleets_not_this_machines(bench: Bench) -> None:
     bench.registry.clock.set(600.0)
 
