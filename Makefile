@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports wheel docs ticks bench clean
+.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq bench clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ wheel: $(VENV)/.check ## Build the wheel, install it in an empty place, and star
 ticks: $(VENV)/.test ## The long proof of the ticks: six hosts, 60 s, every pool, both brokers
 	CELERIAC_TEST_TICK_SECONDS=60 CELERIAC_TEST_TICK_HOSTS=6 \
 		$(BIN)/python -m pytest -v tests/fleet/test_ticks.py -k once_per_period
+
+rabbitmq: $(VENV)/.test ## Every fleet test on RabbitMQ, those too that the suite runs on Redis alone
+	CELERIAC_TEST_BROKER=rabbitmq $(BIN)/python -m pytest -v tests/fleet/test_hosts.py tests/fleet/test_pools.py \
+		tests/fleet/test_ticks.py -k 'not redis'
 
 bench: $(VENV)/.test ## Measure: reports beside plain tasks, and what a host costs the table
 	$(BIN)/python benchmarks/reports.py

@@ -64,6 +64,8 @@ class TickQueue:
         silence all the right ones until then.
         """
         begins = tick.due_at(0)
+        if self._newest - now > tick.interval:
+            self._newest = float("-inf")  # the fleet's clock was set back: what came before says nothing any more
         if begins <= self._newest:
             return False
         if begins - now > tick.interval:

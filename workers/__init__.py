@@ -2,9 +2,10 @@
 
 from workers.adoption import celeriac_app
 from workers.config import Settings, load_settings
-from workers.errors import FleetError, InvalidSettings, NotAdopted, UnknownService, WorkerError
+from workers.errors import AlreadyAdopted, FleetError, InvalidSettings, NotAdopted, UnknownService, WorkerError
 
 __all__ = [
+    "AlreadyAdopted",
     "FleetError",
     "InvalidSettings",
     "NotAdopted",

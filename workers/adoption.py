@@ -30,6 +30,7 @@ def celeriac_app(
     its beats tick them. Connects to nothing.
 
     Raises:
+        AlreadyAdopted: *app* was given here before.
         InvalidSettings: a CELERIAC_ setting can't be used.
         UnknownService: two managers claim one service, or SERVICES names one that nobody manages.
     """

@@ -7,6 +7,7 @@ from celery import Celery
 
 from managers.manager import SchedulerDependentManager
 from managers.reports import send_report
+from scheduler.errors import NameTaken
 from workers.membership import Membership
 from workers.reports import HostReports
 
@@ -34,6 +35,6 @@ class OneByOne:
             membership = self._membership(service)
             membership.join(lambda _: True)
             self._joined[service] = membership, HostReports(membership, {service: manager})
-        else:
-            self._joined[service][0].beat()
+        elif self._joined[service][0].beat()[1] == "replaced":
+            raise NameTaken(f"another process is {service!r} on host {manager.host!r} by now")
         send_report(self._app, self._joined[service][1].next())

@@ -15,6 +15,10 @@ class NotAdopted(WorkerError, LookupError):
     """Raised when a Celery application was never given to celeriac_app."""
 
 
+class AlreadyAdopted(WorkerError, ValueError):
+    """Raised when celeriac_app is given the same application twice."""
+
+
 class UnknownService(WorkerError, LookupError):
     """Raised when an application knows no manager for a service."""
 

@@ -19,7 +19,7 @@ from scheduler.manager import SchedulerManager
 from scheduler.table import Table
 from workers.config import Settings
 from workers.eager import OneByOne
-from workers.errors import NotAdopted, UnknownService
+from workers.errors import AlreadyAdopted, NotAdopted, UnknownService
 from workers.membership import Membership
 
 #: The attribute of a Celery application that holds its registry.
@@ -155,5 +155,7 @@ def registry_of(app: Celery) -> Registry:
 
 
 def adopt(app: Celery, registry: Registry) -> None:
-    """Make *registry* the one of *app*."""
+    """Make *registry* the one of *app*, else raise AlreadyAdopted."""
+    if hasattr(app, _ATTRIBUTE):
+        raise AlreadyAdopted(f"{app!r} has its managers already; give celeriac_app all of them in one call")
     setattr(app, _ATTRIBUTE, registry)

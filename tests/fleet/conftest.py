@@ -1,5 +1,6 @@
 """A fleet of real processes for one test, on each broker."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,17 +46,20 @@ def start_fleet(tmp_path: Path, server: Server) -> Iterator[Callable[..., Harnes
 
 
 @pytest.fixture
-def fleet(start_fleet: Callable[..., Harness]) -> Harness:
-    """A fleet on Redis."""
-    return start_fleet()
+def fleet(request: pytest.FixtureRequest, start_fleet: Callable[..., Harness]) -> Harness:
+    """A fleet on Redis, or on the broker that CELERIAC_TEST_BROKER names."""
+    return on_broker(os.environ.get("CELERIAC_TEST_BROKER", "redis"), request, start_fleet)
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
-def any_fleet(request: pytest.FixtureRequest, start_fleet: Callable[..., Harness]) -> Iterator[Harness]:
+def any_fleet(request: pytest.FixtureRequest, start_fleet: Callable[..., Harness]) -> Harness:
     """A fleet on each broker; the table is in Redis either way."""
-    if request.param == "redis":
-        yield start_fleet()
-        return
+    return on_broker(request.param, request, start_fleet)
+
+
+def on_broker(broker: str, request: pytest.FixtureRequest, start_fleet: Callable[..., Harness]) -> Harness:
+    if broker == "redis":
+        return start_fleet()
     url: str = request.getfixturevalue("rabbitmq_url")
     empty_rabbitmq(url)
-    yield start_fleet(url)
+    return start_fleet(url)

@@ -27,11 +27,13 @@ class Up:
         self.folder = folder
         self.state = folder / ".celeriac"
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.processes: list[Process] = []
 
     def start(self, *options: str) -> Process:
         command = [sys.executable, "-m", "workers.cli", "up", *options]
         log = self.folder / f"up-{time.monotonic_ns()}.log"
-        return Process("up", command, log, self.environment, folder=self.folder)
+        self.processes.append(Process("up", command, log, self.environment, folder=self.folder))
+        return self.processes[-1]
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -60,6 +62,8 @@ def up(tmp_path: Path) -> Iterator[Up]:
     for pid in [pids.get("pid"), *pids.get("children", {}).values()]:
         if pid is not None and not is_gone(pid):
             os.kill(pid, signal.SIGKILL)
+    for process in up.processes:
+        process.end()
 
 
 def ready(up: Up, *options: str) -> Process:

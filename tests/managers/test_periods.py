@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from managers.periods import SPREAD, Tick, host_offset, period_number
+from managers.periods import SPREAD, Tick, TickQueue, host_offset, period_number
 
 INTERVALS = st.sampled_from([0.1, 0.25, 1.0, 7.0, 10.0, 60.0, 3600.0, 86400.0]) | st.floats(0.1, 86400)
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", fullmatch=True)
@@ -64,3 +64,48 @@ def test_a_tick_is_due_at_its_hosts_place_and_expires_one_interval_later() -> No
     assert tick.due_at(0) == 6000
     assert tick.due_at(12.5) == 6012.5
     assert tick.expires_at(12.5) == 6072.5
+
+
+def ticks_of(offset: float = 0.0) -> TickQueue:
+    return TickQueue("volume", "a", lambda _: offset)
+
+
+@given(st.lists(st.integers(100, 110), max_size=40))
+def test_whatever_ticks_come_each_period_runs_once_and_never_an_older_one(numbers: list[int]) -> None:
+    ticks, ran = ticks_of(), []
+
+    for number in numbers:
+        ticks.offer(Tick(number, 60.0), now=110 * 60.0)
+        tick = ticks.take(now=max(number * 60.0, 110 * 60.0))
+        ran += [] if tick is None else [tick.number]
+
+    assert ran == sorted(set(ran))
+
+
+def test_of_waiting_ticks_only_the_newest_is_run() -> None:
+    ticks = ticks_of()
+    for number in (5, 6, 7):
+        assert ticks.offer(Tick(number, 60.0), now=7 * 60.0)
+
+    assert ticks.take(now=7 * 60.0) == Tick(7, 60.0)
+    assert ticks.take(now=7 * 60.0) is None
+
+
+def test_a_tick_waits_for_its_hosts_moment_and_is_dropped_an_interval_later() -> None:
+    ticks = ticks_of(offset=20.0)
+    ticks.offer(Tick(5, 60.0), now=300.0)
+
+    assert ticks.due_at == 320.0
+    assert ticks.take(now=319.9) is None
+    assert ticks.take(now=380.0) is None
+    assert ticks.due_at is None
+
+
+def test_a_fleets_clock_that_is_set_back_silences_nobody() -> None:
+    ticks = ticks_of()
+    ticks.offer(Tick(1000, 60.0), now=60_000.0)
+    ticks.take(now=60_000.0)
+
+    assert ticks.offer(Tick(940, 60.0), now=940 * 60.0)
+
+    assert ticks.take(now=940 * 60.0) == Tick(940, 60.0)

@@ -18,7 +18,7 @@ from managers.reports import REPORT_TASK
 from workers.adoption import celeriac_app
 from workers.beat import Periods
 from workers.config import load_settings
-from workers.errors import InvalidSettings, UnknownService
+from workers.errors import AlreadyAdopted, InvalidSettings, UnknownService
 from workers.registry import registry_of
 from workers.steps import HostStep, TicksStep
 
@@ -150,7 +150,7 @@ def test_two_applications_of_one_process_do_not_mix(make_app: MakeApp) -> None:
     assert "network.periodic_tasks" not in one.tasks
     assert one.tasks["scheduler.periodic_tasks"] is not other.tasks["scheduler.periodic_tasks"]
     assert one.tasks[REPORT_TASK].app is one
-    assert not [name for name in plain.tasks if not name.startswith("celery.")]
+    assert not [name for name in plain.tasks if name.startswith(("volume.", "network.", "scheduler."))]
     assert HostStep not in plain.steps["worker"]
     assert not plain.conf.beat_schedule
     assert {str(entry["schedule"].run_every) for entry in one.conf.beat_schedule.values()} == {"0:00:20"}
@@ -210,3 +210,12 @@ def test_adopting_connects_to_nothing_and_writes_nothing(
     registry_of(app).local("volume")
 
     assert not (tmp_path / "state").exists()
+
+
+def test_an_application_is_adopted_once(make_app: MakeApp) -> None:
+    app = make_app(Volumes)
+
+    with pytest.raises(AlreadyAdopted, match="one call"):
+        celeriac_app(app, managers=[Network])
+
+    assert set(registry_of(app).managers) == {"volume", "scheduler"}

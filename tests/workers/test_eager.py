@@ -1,5 +1,6 @@
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from kombu.exceptions import EncodeError
 
 from managers import RequestContext, SchedulerDependentManager, db
 from managers.errors import InvalidReport
+from scheduler.errors import NameTaken
 from scheduler.table import Table
 from workers import celeriac_app, load_settings
 from workers.registry import registry_of
@@ -132,6 +134,18 @@ def test_an_emptied_table_knows_the_host_again_after_the_next_run(app: Celery, e
     app.tasks["counting.periodic_tasks"].delay()
 
     assert known(eager_table, "counting") == {"here": {"runs": 2}}
+
+
+def test_a_process_whose_name_another_took_says_so_instead_of_reporting(app: Celery, eager_table: Table) -> None:
+    manager = registry_of(app).local("counting")
+    manager.periodic_tasks()
+    holder = eager_table.host("here")[0].identity
+    eager_table.join(replace(holder, instance="another"), ["counting/here"], replaces=[holder.instance])
+
+    with pytest.raises(NameTaken, match="another process"):
+        manager.periodic_tasks()
+
+    assert eager_table.host("here")[0].capabilities == {}
 
 
 def test_the_scheduler_prunes_in_eager_mode_too(app: Celery, eager_table: Table) -> None:

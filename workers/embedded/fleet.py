@@ -202,13 +202,21 @@ class Fleet:
     def _running(self) -> list[Child]:
         return [*([] if self._valkey is None else [self._valkey]), *self._children]
 
+    def _is_up(self, awaited: set[str]) -> bool:
+        """Say whether *awaited* hosts are up and the table can be believed, so that every command answers in full."""
+        try:
+            rows, readiness = ([], None) if self.table is None else self.table.snapshot()
+        except TableUnavailable:
+            return False
+        return readiness is not None and readiness.ready and awaited <= {row.host for row in rows if row.state == "up"}
+
     def _announce(self) -> None:
         self._state.announce(self._own, {child.name: child.pid for child in self._running()})
 
     def _wait_until_up(self) -> None:
         awaited = {"scheduler", *(plan.name for plan in self.hosts)}
         deadline = time.monotonic() + START_PATIENCE
-        while awaited - {row.host for row in self.rows() if row.state == "up" and row.reported_seconds_ago is not None}:
+        while not self._is_up(awaited):
             for child in self._running():
                 if child.exit_status is not None:
                     raise FleetError(f"{child.name} ended with status {child.exit_status}.\n{child.tail()}")
