@@ -11,7 +11,7 @@ help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed ## Start a fleet, have it checksum and compress DIR (default: Python's standard library), stop it
-	$(BIN)/celeriac demo $(DIR)
+	$(BIN)/celeriac demo $(if $(DIR),"$(DIR)")
 
 up: $(VENV)/.installed ## Start a fleet of three hosts here, until Ctrl-C
 	$(BIN)/celeriac up --hosts 3

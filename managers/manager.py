@@ -86,7 +86,7 @@ class SchedulerDependentManager(Manager[DriverT]):
     """A manager that tells the scheduler what its host can do.
 
     It remembers the capabilities it was last given and they are reported after every periodic run until others replace
-    them: None says only that the host is alive, ``{}`` retracts all that was reported.
+    them: None says only that the host is alive (what was reported stays), ``{}`` retracts all that was reported.
     """
 
     def __init__(

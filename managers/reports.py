@@ -2,10 +2,10 @@
 
 The wire form is one JSON object, the only argument of the task ``scheduler.update_service_capabilities``::
 
-    {"host": "rack1-07", "boot": 1795359600000000, "sequence": 3, "interval": 60.0, "version": "0.1.0",
+    {"host": "rack1-07", "boot": 1795359600000, "sequence": 3, "interval": 60.0, "version": "0.1.0",
      "services": {"host": {"cpus": 8, "zone": "a"}, "network": null}}
 
-A service's value replaces all that was known of it; null says "alive" and nothing else; {} retracts everything. Both
+A service's value replaces all that was known of it; null says "alive" and changes nothing; {} retracts everything. Both
 ends check the same limits: the sender so that the culprit gets the error, the receiver because it trusts nobody.
 """
 
@@ -158,7 +158,8 @@ def _services(value: object) -> Mapping[str, Capabilities | None]:
 def send_report(app: Celery, report: Report) -> None:
     """Send *report* to the scheduler's queue, as a task by name; in eager mode it is taken in at once.
 
-    It expires after three of its intervals, when the table would call it stale anyway.
+    A broker that drops expired messages (RabbitMQ) drops it after three of its intervals, when its host is stale
+    anyway; on Redis it waits, and the newest wins.
 
     Raises:
         kombu.exceptions.OperationalError: the broker doesn't answer; the report is not queued.

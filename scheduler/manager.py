@@ -9,6 +9,8 @@ from managers.context import RequestContext
 from managers.errors import InvalidReport
 from managers.manager import Manager
 from managers.reports import Report
+from scheduler.errors import TableUnavailable
+from scheduler.hosts import split_member
 from scheduler.table import Table
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
     ) -> None:
         super().__init__(host, db_driver, driver=driver)
         self.table = table
+        self._refused = 0
 
     def update_service_capabilities(self, reports: Iterable[object]) -> Counter[str]:
         """Store *reports*, decoded JSON of unknown origin, in one round trip; return how many rows had which fate.
@@ -56,18 +59,28 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
         for fault in faults:
             fates["refused"] += 1
             self.refuse(fault)
+        self._count_refused()
         return fates
 
     def refuse(self, why: str) -> None:
-        """Count a message that can't become a row, and say why; where it can't be counted, nothing is said."""
-        self.table.count("reports_refused")
+        """Say why a message can't become a row; it is counted with the next batch that is stored."""
         logger.warning("%s", why)
+        self._refused += 1
+
+    def _count_refused(self) -> None:
+        """Count what was refused, if Redis answers: what is stored is stored either way."""
+        try:
+            self.table.count("reports_refused", self._refused)
+        except TableUnavailable as error:
+            logger.warning("%d refused reports are not counted yet: %s", self._refused, error)
+        else:
+            self._refused = 0
 
     def periodic_tasks(self, context: RequestContext | None = None) -> None:
         """Forget the hosts that have missed 6 heartbeats, and say which."""
         super().periodic_tasks(context)
         for member, identity in self.table.prune():
-            service, _, host = member.partition("/")
+            service, host = split_member(member)
             logger.warning(
                 "pruned %s on %s: no heartbeat of %s for 6 intervals",
                 service, host, "anybody" if identity is None else f"pid {identity.pid} on {identity.machine}",

@@ -5,7 +5,7 @@ Keys, all under ``celeriac:{<fleet>}:`` so that they share one hash slot; member
 =============  ====  ===================================================================================================
 hosts          hash  member -> who holds the name: instance, boot, machine, pid, version, intervals, joined_at
 presence       zset  member -> the moment it is stale unless it is heard of again
-reports        hash  member -> sequence, at, interval of the newest report
+reports        hash  member -> sequence, at, interval of the newest report; known: that of the capabilities
 capabilities   hash  member -> what it reported; no entry where it reported nothing but liveness
 disabled       hash  member -> the operator's reason; outlives the member
 draining       hash  member -> why it takes no new work
@@ -32,7 +32,18 @@ from redis.exceptions import RedisError
 from managers.reports import Report
 from scheduler.connections import shown
 from scheduler.errors import HostNotFound, TableUnavailable
-from scheduler.hosts import Host, Identity, Joined, Readiness, Refusal, aggregate, readiness, split_member
+from scheduler.hosts import (
+    MISSED,
+    Host,
+    Identity,
+    Joined,
+    Readiness,
+    Refusal,
+    aggregate,
+    member_of,
+    readiness,
+    split_member,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +75,14 @@ class Table:
         answer = self._run(
             "join",
             ("hosts", "presence", "reports", "capabilities", "draining", "since"),
-            [self._stamp(), identity.to_json(), boot, json.dumps(list(replaces)), *members],
+            [
+                self._stamp(),
+                identity.to_json(),
+                boot,
+                json.dumps(list(replaces)),
+                MISSED * identity.heartbeat_interval,
+                *members,
+            ],
         )
         if answer[1]:
             return Joined(now=float(answer[0]), boot=int(answer[1]))
@@ -77,7 +95,9 @@ class Table:
 
     def heartbeat(self, instance: str, interval: float, members: Sequence[str]) -> tuple[float, str]:
         """Return Redis's time and "ok", "unknown" (join again) or "replaced" (stop)."""
-        now, word = self._run("heartbeat", ("hosts", "presence"), [self._stamp(), instance, interval, *members])
+        now, word = self._run(
+            "heartbeat", ("hosts", "presence"), [self._stamp(), instance, MISSED * interval, *members]
+        )
         return float(now), word
 
     def leave(self, instance: str, members: Sequence[str]) -> int:
@@ -96,22 +116,23 @@ class Table:
             for service, known in report.services.items():
                 told.append((report, service))
                 document = "" if known is None else json.dumps(known, sort_keys=True)
-                member = f"{service}/{report.host}"
+                member = member_of(service, report.host)
                 arguments += [member, report.boot, report.sequence, json.dumps(report.interval), document]
         if not told:
             return []
         words = self._run("report", ("hosts", "reports", "capabilities", "counters"), arguments)
         return [(report, service, word) for (report, service), word in zip(told, words, strict=True)]
 
-    def count(self, counter: str) -> None:
-        """Add one to *counter*."""
-        with self._reached():
-            self.redis.hincrby(self._key("counters"), counter, 1)
+    def count(self, counter: str, number: int = 1) -> None:
+        """Add *number* to *counter*; asks nobody to add nothing."""
+        if number:
+            with self._reached():
+                self.redis.hincrby(self._key("counters"), counter, number)
 
     def prune(self, limit: int = 1000) -> list[tuple[str, Identity | None]]:
         """Forget members that have missed 6 heartbeats; return them with who held them."""
         keys = ("hosts", "presence", "reports", "capabilities", "draining", "counters")
-        answer = self._run("prune", keys, [self._stamp(), limit])
+        answer = self._run("prune", keys, [self._stamp(), limit, MISSED])
         return [
             (member, Identity.from_json(held) if held else None)
             for member, held in zip(answer[::2], answer[1::2], strict=True)

@@ -35,6 +35,8 @@ def celeriac_app(
         UnknownService: two managers claim one service, or SERVICES names one that nobody manages.
     """
     settings = settings or load_settings()
+    if app.conf.broker_url and "broker_url" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"broker_url": app.conf.broker_url})
     registry = Registry(app, settings, dict.fromkeys((*_named(settings.managers), *managers)))
     equip(app, registry)
     engine.use(settings.database_address)

@@ -65,7 +65,7 @@ def complain(message: str) -> None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version(), prog_name="celeriac")
 def main() -> None:
-    """Know what every host of a Celery fleet can do, and run each task on a host that can."""
+    """Know what every host of a Celery fleet can do."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a label in Greek must not break a terminal in ASCII
 

@@ -26,6 +26,8 @@ PREFIX = "CELERIAC_"
 FLEET_FILE = "fleet.json"
 
 _DRIVER = re.compile(r"CELERIAC_[A-Z0-9_]+_DRIVER")
+#: What a table's address begins with.
+_TABLE_SCHEMES = ("redis://", "rediss://", "unix://", "memory://")
 _LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 _Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -60,6 +62,13 @@ class Settings(BaseSettings):
     def _host(cls, value: str) -> str:
         return check_host(value)
 
+    @field_validator("table_url")
+    @classmethod
+    def _table(cls, value: str) -> str:
+        if value and not value.startswith(_TABLE_SCHEMES):
+            raise ValueError(f"this names no Redis for the table: use one of {', '.join(_TABLE_SCHEMES)}")
+        return value
+
     @field_validator("services")
     @classmethod
     def _services(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -79,7 +88,7 @@ class Settings(BaseSettings):
     @property
     def table_address(self) -> str:
         """Where the capability table is."""
-        return self.table_url or (self.broker_url if self.broker_is_redis else _LOCAL_REDIS)
+        return self.table_url or (self.broker_url if self.broker_url.startswith(_TABLE_SCHEMES) else _LOCAL_REDIS)
 
     @property
     def results_address(self) -> str:

@@ -43,8 +43,10 @@ class Intake:
         try:
             report = _report_in(message)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not come again
-            self._refuse(message, error)
+            sender = shown(message.headers.get("origin", "an unknown sender"))
+            self._registry.scheduler().refuse(f"report from {sender} refused: {error}")
             _acknowledge(message)
+            self._call_later(WINDOW)
             return
         self._waiting.append((report, message))
         if len(self._waiting) >= self._batch and not self._is_held_up:
@@ -56,8 +58,6 @@ class Intake:
         """Store what has gathered, then acknowledge it."""
         self._is_due = self._is_held_up = False
         waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
         try:
             self._registry.scheduler().update_service_capabilities(report for report, _ in waiting)
         except TableUnavailable as error:
@@ -71,13 +71,6 @@ class Intake:
             logger.exception("%d reports dropped", len(waiting))
         for _, message in waiting:
             _acknowledge(message)
-
-    def _refuse(self, message: Message, error: Exception) -> None:
-        why = f"report from {shown(message.headers.get('origin', 'an unknown sender'))} refused: {error}"
-        try:
-            self._registry.scheduler().refuse(why)
-        except TableUnavailable as unavailable:
-            logger.warning("%s; not counted: %s", why, unavailable)
 
     def _call_later(self, seconds: float) -> None:
         if not self._is_due:

@@ -8,6 +8,7 @@ database, give the names back, stop beating. The heart beats longest, so that a 
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,19 +33,30 @@ logger = logging.getLogger(__name__)
 TICK_PATIENCE = 30.0
 #: Seconds between two tries to reach a Redis that doesn't answer at the start.
 RETRY = 2.0
+#: Seconds between two looks at whether the worker shall stop, while its start waits.
+LOOK = 0.2
 
 
 class Lifecycle:
     """The managers of one host while their worker lives; used in the worker's main process only.
 
-    *slots* is how many tasks the worker runs at once; *on_replaced* is called when another worker took the name.
+    *slots* is how many tasks the worker runs at once; *on_replaced* is called when another worker took the name;
+    *is_stopping* is asked while the start waits, for Redis or for a silent holder of the name.
     """
 
-    def __init__(self, registry: Registry, *, slots: int, on_replaced: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        slots: int,
+        on_replaced: Callable[[], None],
+        is_stopping: Callable[[], bool] = bool,
+    ) -> None:
         self.registry = registry
         self.host = registry.settings.host
         self._slots = slots
         self._on_replaced = on_replaced
+        self._is_stopping = is_stopping
         self._stopped = threading.Event()
         self._is_replaced = False
         self.managers: dict[str, Manager[Any]] = {}
@@ -126,7 +138,6 @@ class Lifecycle:
     def leave(self) -> None:
         """Give the names back and say so in the database; without ``cleanup_host`` where the stop was a hard one."""
         self._stopped.set()
-        self._presence.stop()
         mine = {} if self._is_replaced else self.managers
         for service, manager in mine.items():
             try:
@@ -135,6 +146,7 @@ class Lifecycle:
                 logger.warning("the database doesn't know that %s stopped: %s", manager, error)
             except Exception:
                 logger.exception("the database doesn't know that %s stopped", manager)
+        self._presence.stop()
         try:
             self.membership.leave()
         except TableUnavailable as error:
@@ -145,16 +157,26 @@ class Lifecycle:
         waiting = False
         while True:
             try:
-                joined = self.membership.join(self._stopped.wait)
+                joined = self.membership.join(self._wait)
             except TableUnavailable as error:
                 if not waiting:
                     logger.error("%s. Trying again every %g s", error, RETRY)  # noqa: TRY400
                 waiting = True
-                if self._stopped.wait(RETRY):
+                if self._wait(RETRY):
                     raise
             else:
                 self.registry.clock.set(joined.now)
                 return
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait; return True at once when the worker shall stop, which its signal handler can only note."""
+        deadline = time.monotonic() + seconds
+        while not self._is_stopping():
+            if (remaining := deadline - time.monotonic()) <= 0:
+                return False
+            if self._stopped.wait(min(remaining, LOOK)):
+                return True
+        return True
 
     def _build(self, service: str) -> Manager[Any]:
         manager = self.registry.local(service)
@@ -166,12 +188,15 @@ class Lifecycle:
         """Write the host into the durable registry, and tell the table what an operator decided there."""
         for service, manager in list(self.managers.items()):
             manager.db.upgrade()
-            record = manager.db.service_register(service, self.host, version=version())
-            member = member_of(service, self.host)
-            if record.disabled:
-                self.registry.table.disable(member, record.disabled_reason or "no reason given")
-            else:
-                self.registry.table.enable(member)
+            self._repeat(manager.db.service_register(service, self.host, version=version()))
+
+    def _repeat(self, record: Any) -> None:
+        """Tell the table what an operator decided of a service, which the database remembers."""
+        member = member_of(record.service, record.host)
+        if record.disabled:
+            self.registry.table.disable(member, record.disabled_reason or "no reason given")
+        else:
+            self.registry.table.enable(member)
 
     def _replaced(self) -> None:
         """Leave the name to its new holder, in the database too."""
@@ -181,12 +206,12 @@ class Lifecycle:
     def _restore(self) -> None:
         """Tell an emptied table what it forgot; in a thread, since a slow database must not stop the heart."""
         self.consuming()
-        threading.Thread(target=self._register_again, name="celeriac-restore", daemon=True).start()
+        threading.Thread(target=self._repeat_all, name="celeriac-restore", daemon=True).start()
 
-    def _register_again(self) -> None:
+    def _repeat_all(self) -> None:
         try:
-            if not self._stopped.is_set():
-                self._register()
+            for service, manager in list(self.managers.items()):
+                self._repeat(manager.db.service_get(service, self.host))
         except (DatabaseError, TableUnavailable) as error:
             logger.warning("can't tell the table which services are disabled: %s", error)
         except Exception:

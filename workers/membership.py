@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from scheduler.errors import NameTaken
-from scheduler.hosts import Identity, Joined, Refusal, member_of
+from scheduler.hosts import Identity, Joined, Refusal, member_of, split_member
 from scheduler.table import Table
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Membership:
         self.table.leave(self.identity.instance, self.members)
 
     def _taken(self, refusal: Refusal) -> str:
-        service, _, host = refusal.member.partition("/")
+        service, host = split_member(refusal.member)
         holder = refusal.holder
         return (
             f"another live worker is {service!r} on host {host!r}: pid {holder.pid} on machine {holder.machine}."

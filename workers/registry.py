@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from celery import Celery
 
+from managers import db
 from managers.host import HostManager
 from managers.manager import Manager, SchedulerDependentManager
 from managers.memory import HostMemory
@@ -119,6 +120,7 @@ class Registry:
 
     def enter_worker(self) -> None:
         """Say that this process belongs to a worker: its managers remember for the whole host and don't report."""
+        db.use(self.settings.database_address)
         self.settings.host_dir.mkdir(parents=True, exist_ok=True)
         self.forget()
         self.in_worker = True

@@ -11,6 +11,7 @@ from kombu import Consumer, Message
 from managers.context import RequestContext, get_admin_context
 from managers.periods import Tick
 from managers.routing import fanout_queue, host_queue, service_queue
+from workers.errors import InvalidSettings
 from workers.lifecycle import Lifecycle
 from workers.registry import registry_of
 from workers.ticks import tick_name
@@ -34,9 +35,13 @@ class HostStep(bootsteps.StartStopStep):
         registry = registry_of(worker.app)
         registry.enter_worker()
         queues = worker.app.amqp.queues
+        for service in registry.managers:
+            _refuse_collision(queues, service)
         for service in registry.services:
-            queues.select_add(service_queue(service))
-            queues.select_add(host_queue(service, registry.settings.host))
+            for queue in (service_queue(service), host_queue(service, registry.settings.host)):
+                # not by select_add: it would give the queue the application's own exchange and arguments
+                dict.__setitem__(queues, queue.name, queue)
+                queues.consume_from[queue.name] = queue
         # a worker that doesn't run a service must not take its work, not even through Celery's default queue
         queues.deselect([service for service in registry.managers if service not in registry.services])
 
@@ -48,7 +53,7 @@ class HostStep(bootsteps.StartStopStep):
                 "the %s pool runs tasks in the main thread: a busy host can't tick. Use it for development only",
                 parent.pool_cls.__module__.rpartition(".")[2],
             )
-        lifecycle = Lifecycle(registry, slots=parent.concurrency, on_replaced=_stop_worker)
+        lifecycle = Lifecycle(registry, slots=_slots(parent), on_replaced=_stop_worker, is_stopping=_is_stopping)
         setattr(parent, _LIFECYCLE, lifecycle)
         try:
             lifecycle.start()
@@ -148,6 +153,27 @@ def _read(message: Message) -> tuple[Tick, RequestContext]:
         raise ValueError(f"no such period: {tick}")
     carried = message.headers.get("celeriac_context")
     return tick, RequestContext.from_dict(carried) if isinstance(carried, dict) else get_admin_context()
+
+
+def _refuse_collision(queues: Any, service: str) -> None:
+    known = dict.get(queues, service)
+    if known is not None and known.exchange is not None and known.exchange.name:
+        raise InvalidSettings(
+            f"the application has a queue of its own named {service!r}, which is the queue of the service {service!r};"
+            " give one of them another name"
+        )
+
+
+def _slots(worker: Any) -> int:
+    """Return how many tasks *worker* runs at once, at most where it scales itself."""
+    if worker.pool_cls.__module__.endswith("solo"):
+        return 1
+    return int(worker.max_concurrency or worker.concurrency)
+
+
+def _is_stopping() -> bool:
+    """Say whether a signal asked the worker to stop."""
+    return state.should_stop is not None or state.should_terminate is not None
 
 
 def _stop_worker() -> None:

@@ -1,6 +1,6 @@
 -- A worker says that it is there. Writes one score per member and nothing else.
 -- KEYS  hosts, presence
--- ARGV  now ('' = this server's clock), instance, heartbeat interval (s), then the members
+-- ARGV  now ('' = this server's clock), instance, seconds until it is stale, then the members
 -- Returns {now, word}: "ok", "unknown" (Redis was emptied or the host pruned: join again) or "replaced" (another
 -- instance holds one of the names: stop).
 local now = tonumber(ARGV[1])
@@ -18,7 +18,7 @@ for i = 4, #ARGV do
   end
 end
 if answer == 'ok' then
-  local stale_at = string.format('%.6f', now + 3 * ARGV[3])
+  local stale_at = string.format('%.6f', now + ARGV[3])
   for i = 4, #ARGV do
     redis.call('ZADD', KEYS[2], stale_at, ARGV[i])
   end

@@ -14,7 +14,7 @@ for _, instance in ipairs(cjson.decode(ARGV[4])) do free[instance] = true end
 local is_new = boot == 0
 -- a boot number is the time of the start in milliseconds: cjson writes 14 digits, a microsecond would not fit
 if is_new then boot = math.floor(now * 1000) end
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   local held = redis.call('HGET', KEYS[1], ARGV[i])
   if held then
     local holder = cjson.decode(held)
@@ -28,14 +28,14 @@ end
 identity.boot = boot
 identity.joined_at = tonumber(string.format('%.3f', now))
 local document = cjson.encode(identity)
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   if is_new then
     redis.call('HDEL', KEYS[3], ARGV[i])
     redis.call('HDEL', KEYS[4], ARGV[i])
   end
   redis.call('HSET', KEYS[1], ARGV[i], document)
   redis.call('HDEL', KEYS[5], ARGV[i])
-  redis.call('ZADD', KEYS[2], string.format('%.6f', now + 3 * identity.heartbeat_interval), ARGV[i])
+  redis.call('ZADD', KEYS[2], string.format('%.6f', now + ARGV[5]), ARGV[i])
 end
 redis.call('SET', KEYS[6], string.format('%.6f', now), 'NX')
 return {string.format('%.6f', now), string.format('%.0f', boot)}

@@ -1,6 +1,6 @@
 -- Members that have been stale for as long again as it took to become stale are forgotten.
 -- KEYS  hosts, presence, reports, capabilities, draining, counters
--- ARGV  now ('' = this server's clock), how many to look at
+-- ARGV  now ('' = this server's clock), how many to look at, missed heartbeats after which the stale are forgotten
 -- Returns the pruned members and their identities, in turn.
 local now = tonumber(ARGV[1])
 if not now then
@@ -12,7 +12,7 @@ local stale = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.6f',
 for i = 1, #stale, 2 do
   local member = stale[i]
   local held = redis.call('HGET', KEYS[1], member)
-  if not held or now - tonumber(stale[i + 1]) > 3 * cjson.decode(held).heartbeat_interval then
+  if not held or now - tonumber(stale[i + 1]) > ARGV[3] * cjson.decode(held).heartbeat_interval then
     redis.call('HDEL', KEYS[1], member)
     redis.call('ZREM', KEYS[2], member)
     redis.call('HDEL', KEYS[3], member)

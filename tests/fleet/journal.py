@@ -20,6 +20,7 @@ class JournalManager(SchedulerDependentManager[None], service_name="journal"):
     def init_host(self) -> None:
         if os.environ.get("JOURNAL_FAILS") == self.host:
             raise RuntimeError("the disk is not there")
+        time.sleep(float(os.environ.get("JOURNAL_INIT_TAKES", "0")))
         self.write("init_host")
 
     def periodic_tasks(self, context: RequestContext | None = None) -> None:

@@ -126,6 +126,7 @@ def test_the_state_file_is_the_owners_alone_and_passwords_stay_out_of_the_logs(u
 def test_a_dead_child_is_started_again(up: Up) -> None:
     process = ready(up)
     before = read_fleet_file(up.state)["children"]
+    family = up.family(process)
 
     for name in ("host-1", "beat", "scheduler", "valkey"):
         os.kill(before[name], signal.SIGKILL)
@@ -136,7 +137,7 @@ def test_a_dead_child_is_started_again(up: Up) -> None:
         lambda: process.text,
     )
     wait(lambda: up.run("hosts").returncode == 0, 40, lambda: up.run("hosts").stderr + process.text)
-    family = up.family(process)
+    family += up.family(process)
     assert process.terminate(40) == 0
     assert [pid for pid in family if not is_gone(pid)] == []
 

@@ -100,11 +100,25 @@ def test_a_redis_that_is_down_stores_nothing_and_says_nothing_of_the_reports(
     scheduler = SchedulerManager("s", table=Table(connect("redis://127.0.0.1:1/0"), url="redis://127.0.0.1:1/0"))
     report = joined("a").say({}).to_dict()
 
-    for batch in ([report, "junk"], ["junk"]):
+    for _ in range(2):
         with pytest.raises(TableUnavailable):
-            scheduler.update_service_capabilities(batch)
+            scheduler.update_service_capabilities([report, "junk"])
 
     assert caplog.records == []
+
+
+def test_what_was_refused_while_redis_was_down_is_counted_once_it_answers(
+    scheduler: SchedulerManager, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise TableUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "count", refuse)
+        assert scheduler.update_service_capabilities(["junk", 7]) == {"refused": 2}
+    scheduler.update_service_capabilities([])
+
+    assert table.counters() == {"reports_refused": 2}
 
 
 def test_pruning_says_whom_it_forgot_and_only_once(

@@ -47,7 +47,8 @@ class Row:
     boot: int
     stale_at: float
     joined_at: float
-    sequence: int = 0
+    sequence: int = -1
+    known: int = -1
     at: float | None = None
     interval: float = 0
     capabilities: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class TableMachine(RuleBasedStateMachine):
                 fresh = Row(life, life.boot, self.now + 3 * life.heartbeat, self.now)
                 known = self.rows.get(member)
                 if boot and known is not None:
-                    fresh.sequence, fresh.at = known.sequence, known.at
+                    fresh.sequence, fresh.known, fresh.at = known.sequence, known.known, known.at
                     fresh.interval, fresh.capabilities = known.interval, known.capabilities
                 self.rows[member] = fresh
         return is_free
@@ -148,12 +149,14 @@ class TableMachine(RuleBasedStateMachine):
                 row = self.rows.get(f"{service}/{report.host}")
                 if row is None or row.boot != report.boot:
                     words.append("unknown")
-                elif row.sequence >= report.sequence:
+                elif report.sequence <= (row.sequence if capabilities is None else row.known):
                     words.append("old")
                 else:
                     words.append("stored")
-                    row.sequence, row.at, row.interval = report.sequence, self.now, report.interval
-                    row.capabilities = capabilities or {}
+                    if capabilities is not None:
+                        row.capabilities, row.known = capabilities, report.sequence
+                    if report.sequence > row.sequence:
+                        row.sequence, row.at, row.interval = report.sequence, self.now, report.interval
                 self.counted[f"reports_{words[-1]}"] += 1
 
         assert [word for _, _, word in self.table.store(sent)] == words

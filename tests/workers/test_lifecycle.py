@@ -486,7 +486,7 @@ def test_a_database_that_hangs_stops_neither_the_heart_nor_the_report_of_an_empt
         answer.wait(30)
         raise DatabaseError("too late")
 
-    monkeypatch.setattr(managers.db.api, "service_register", hang)
+    monkeypatch.setattr(managers.db.api, "service_get", hang)
     heartbeat = bench.table.heartbeat
 
     def beat(*args: Any) -> tuple[float, str]:
