@@ -3,6 +3,7 @@
 from workers.adoption import celeriac_app
 from workers.config import Settings, load_settings
 from workers.errors import AlreadyAdopted, FleetError, InvalidSettings, NotAdopted, UnknownService, WorkerError
+from workers.links import connection_settings
 
 __all__ = [
     "AlreadyAdopted",
@@ -13,5 +14,6 @@ __all__ = [
     "UnknownService",
     "WorkerError",
     "celeriac_app",
+    "connection_settings",
     "load_settings",
 ]

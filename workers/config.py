@@ -22,6 +22,9 @@ from workers.errors import InvalidSettings
 
 PREFIX = "CELERIAC_"
 
+#: The state directory, in the current folder.
+DEFAULT_DIR = ".celeriac"
+
 #: The file in the state directory by which commands find the fleet that runs there.
 FLEET_FILE = "fleet.json"
 
@@ -37,7 +40,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    dir: Path = Field(Path(".celeriac"), description="state directory: embedded servers, SQLite, what hosts remember")
+    dir: Path = Field(Path(DEFAULT_DIR), description="state directory: embedded servers, SQLite, what hosts remember")
     broker_url: str = Field(_LOCAL_REDIS, description="Celery's broker: redis://, rediss:// or amqp://")
     table_url: str = Field("", description="Redis of the capability table; default: the broker if it is a Redis")
     result_backend: str = Field("", description="Celery's result backend; default: the table's Redis")
@@ -127,7 +130,7 @@ class _FleetFile(PydanticBaseSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings], directory: str | Path | None) -> None:
         super().__init__(settings_cls)
-        self._directory = Path(directory or os.environ.get(f"{PREFIX}DIR", ".celeriac"))
+        self._directory = Path(directory or os.environ.get(f"{PREFIX}DIR", DEFAULT_DIR))
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return None, field_name, False

@@ -13,15 +13,13 @@ from managers.periods import Tick
 from managers.routing import fanout_queue, host_queue, service_queue
 from workers.errors import InvalidSettings
 from workers.lifecycle import Lifecycle
+from workers.links import HEALTH_CHECK_INTERVAL
 from workers.registry import registry_of
 from workers.ticks import tick_name
 
 logger = logging.getLogger(__name__)
 
 _LIFECYCLE = "celeriac_lifecycle"
-
-#: Seconds between two looks at a subscription, unless the broker's transport options say otherwise.
-HEALTH_CHECK_INTERVAL = 3.0
 
 
 class HostStep(bootsteps.StartStopStep):

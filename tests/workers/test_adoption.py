@@ -219,3 +219,15 @@ def test_an_application_is_adopted_once(make_app: MakeApp) -> None:
         celeriac_app(app, managers=[Network])
 
     assert set(registry_of(app).managers) == {"volume", "scheduler"}
+
+
+def test_the_fleet_is_where_the_application_is_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
+    def addresses(**settings: Any) -> tuple[str, str]:
+        app = Celery("users", broker="redis://prod:6379/3", set_as_current=False)
+        celeriac_app(app, settings=load_settings(dir=tmp_path, managers=(), **settings))
+        known = registry_of(app).settings
+        return known.broker_url, known.table_address
+
+    assert addresses() == ("redis://prod:6379/3", "redis://prod:6379/3")
+    assert addresses(table_url="redis://table:1/0") == ("redis://prod:6379/3", "redis://table:1/0")
+    assert addresses(broker_url="redis://other:1/0") == ("redis://other:1/0", "redis://other:1/0")

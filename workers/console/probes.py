@@ -58,7 +58,7 @@ class TableFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Registry:
+class DatabaseFacts:
     """The database's part; the revisions are None where a db_driver of the user's own keeps the records."""
 
     records: list[ServiceRecord]
@@ -72,7 +72,7 @@ class Findings:
 
     broker: Broker | Fault
     table: TableFacts | Fault
-    database: Registry | Fault
+    database: DatabaseFacts | Fault
 
 
 def probe(settings: Settings) -> Findings:
@@ -137,10 +137,10 @@ def ask_table(settings: Settings) -> TableFacts:
         return TableFacts(rows, readiness, table.counters(), table.now(), ahead, latency, info)
 
 
-def ask_database(settings: Settings) -> Registry:
+def ask_database(settings: Settings) -> DatabaseFacts:
     """Read the registry and its schema's revision, oldest fault first: without a schema there are no records."""
     if settings.db_driver != DB_DRIVER:
-        return Registry(reading.records(settings), None, None)
+        return DatabaseFacts(reading.records(settings), None, None)
     reading.open_database(settings)
     revision, head = schema.revision(), schema.head()
-    return Registry([] if revision is None else reading.records(settings), revision, head)
+    return DatabaseFacts([] if revision is None else reading.records(settings), revision, head)

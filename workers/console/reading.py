@@ -112,8 +112,8 @@ def open_database(settings: Settings) -> None:
     engine.use(url)
 
 
-def records(settings: Settings, host: str | None = None) -> list[ServiceRecord]:
-    """Return what the durable registry knows, of *host* only if one is given.
+def records(settings: Settings) -> list[ServiceRecord]:
+    """Return what the durable registry knows.
 
     Raises:
         ManagerError: it can't be asked, or doesn't answer in time.
@@ -121,7 +121,7 @@ def records(settings: Settings, host: str | None = None) -> list[ServiceRecord]:
 
     def ask() -> list[ServiceRecord]:
         open_database(settings)
-        found: list[ServiceRecord] = load_db_driver(settings.db_driver).service_get_all(host=host)
+        found: list[ServiceRecord] = load_db_driver(settings.db_driver).service_get_all()
         return found
 
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from scheduler.hosts import Host
 from workers.console.checks import FAILED, OK, START_SCHEDULER, WARNING, Check, listed
-from workers.console.probes import Broker, Registry, TableFacts
+from workers.console.probes import Broker, DatabaseFacts, TableFacts
 
 #: Reports that may wait without anybody wondering.
 BACKLOG = 10
@@ -57,7 +57,7 @@ def table(facts: TableFacts, address: str) -> Check:
     return Check("table", OK, found)
 
 
-def database(facts: Registry, address: str) -> Check:
+def database(facts: DatabaseFacts, address: str) -> Check:
     """Judge the schema."""
     found = f"{address} answers; {len(facts.records)} services registered"
     if facts.revision == facts.head:

@@ -1,6 +1,5 @@
 """``celeriac up``: the whole fleet on this machine, until Ctrl-C."""
 
-import os
 import time
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def up(  # noqa: PLR0917  # click passes them by name
     plans = [HostPlan(f"host-{number + 1}", given[number], slots) for number in range(hosts)]
     interrupts = Interrupts()
     fleet = Fleet(
-        directory or Path(os.environ.get(f"{PREFIX}DIR", ".celeriac")),
+        directory or load_settings().dir,
         plans,
         port=port,
         environment=environment,
