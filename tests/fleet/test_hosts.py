@@ -230,3 +230,20 @@ def test_solo_reports_the_one_slot_it_has(fleet: Harness) -> None:
     fleet.worker("one", pool="solo", slots=4)
 
     assert fleet.up("one")["one"].capabilities["slots"] == 1
+
+
+def test_a_worker_told_to_quit_leaves_at_once_without_cleaning_up(fleet: Harness) -> None:
+    fleet.scheduler()
+    host = fleet.worker("one")
+    fleet.up("one")
+    pool = host.children()
+    path = fleet.directory / "held"
+    fleet.app.send_task("journal.hold", (60, str(path)), queue="host.one")
+    fleet.wait(path.exists, 10, "the task started")
+
+    host.signal(signal.SIGQUIT)
+    host.popen.wait(20)
+
+    assert "one" not in fleet.rows()
+    assert fleet.written("one", "cleanup_host") == []
+    fleet.wait(lambda: all(is_gone(pid) for pid in pool), 5, "no child is left")
