@@ -1,34 +1,14 @@
 """The commands that read the table: what they print, on which stream, with which exit status."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from tests.workers.console.rows import CAPABILITIES, Rows, rows_at
-from workers.cli import main
+from tests.workers.console.rows import CAPABILITIES, Rows
+from tests.workers.console.running import one_line, run
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def fleet(valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
-    with rows_at(valkey_url, tmp_path, monkeypatch) as rows:
-        yield rows
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments)
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result
-
-
-def one_line(result: Result) -> str:
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("celeriac: ")
-    return result.stderr
 
 
 def test_every_state_is_listed_with_its_reason(fleet: Rows) -> None:

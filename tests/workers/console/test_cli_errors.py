@@ -5,37 +5,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
 
 from scheduler import connections
-from tests.workers.console.rows import Rows, closed_port, rows_at
+from tests.workers.console.rows import Rows, closed_port
+from tests.workers.console.running import one_line, run
 from workers.cli import main
 from workers.errors import FleetError, InvalidSettings
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def fleet(valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
-    with rows_at(valkey_url, tmp_path, monkeypatch) as rows:
-        yield rows
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments)
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result
-
-
-def one_line(result: Result) -> str:
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("celeriac: ")
-    return result.stderr
 
 
 def test_a_dead_redis_is_one_line_with_its_address_and_the_way_out(

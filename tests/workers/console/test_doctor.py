@@ -2,58 +2,25 @@
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from scheduler import connections
-from tests.workers.console.rows import Rows, rows_at, silent_port
-from workers.cli import main
+from tests.workers.console.rows import Rows, silent_port
+from tests.workers.console.running import NAMES, doctor, examined
 from workers.console import probes, reading
-from workers.console.checks import Check
-
-NAMES = ["settings", "broker", "table", "database", "scheduler", "beat", "hosts", "clock", "versions", "counters"]
-FROM_TABLE = NAMES[4:]
 
 
-@pytest.fixture
-def fleet(valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
-    """A fleet that is well."""
-    with rows_at(valkey_url, tmp_path, monkeypatch) as rows:
-        rows.add_scheduler()
-        rows.add("a")
-        rows.register("sched-1", "scheduler")
-        rows.register("a")
-        yield rows
-
-
-def run(*options: str) -> Result:
-    result = CliRunner().invoke(main, ["doctor", *options])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    assert "Traceback" not in result.output
-    return result
-
-
-def examined() -> dict[str, Check]:
-    result = run("--json")
-    checks = {values["name"]: Check(**values) for values in json.loads(result.stdout)}
-    assert list(checks) == NAMES
-    assert result.exit_code == int(any(check.status == "failed" for check in checks.values()))
-    return checks
-
-
-def test_a_fleet_that_is_well_passes_every_check(fleet: Rows) -> None:
+def test_a_fleet_that_is_well_passes_every_check(well: Rows) -> None:
     checks = examined()
 
     assert {name: check.status for name, check in checks.items()} == dict.fromkeys(NAMES, "ok")
     assert not [check for check in checks.values() if check.advice]
-    assert run().exit_code == 0
-    assert [line.split()[1] for line in run().stdout.splitlines()] == NAMES
+    assert doctor().exit_code == 0
+    assert [line.split()[1] for line in doctor().stdout.splitlines()] == NAMES
 
 
-def test_versions_of_everything_in_between_are_told(fleet: Rows) -> None:
+def test_versions_of_everything_in_between_are_told(well: Rows) -> None:
     found = examined()["versions"].found
 
     for name in ("celeriac", "celery", "kombu", "redis", "sqlalchemy", "valkey-server"):
@@ -61,7 +28,7 @@ def test_versions_of_everything_in_between_are_told(fleet: Rows) -> None:
     assert "unknown" not in found
 
 
-def test_servers_that_all_hang_cost_one_patience_together(fleet: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_that_all_hang_cost_one_patience_together(well: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "PATIENCE", 1.0)
     monkeypatch.setattr(connections, "SOCKET_TIMEOUT", 60.0)
     with silent_port() as port:
@@ -81,10 +48,10 @@ def test_the_patience_is_five_seconds_at_most() -> None:
     assert connections.SOCKET_TIMEOUT <= 5
 
 
-def test_an_address_that_cannot_be_read_fails_without_being_shown(fleet: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_cannot_be_read_fails_without_being_shown(well: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELERIAC_BROKER_URL", "redis://:hu/sh@127.0.0.1:6379/0")
 
-    result = run("--json")
+    result = doctor("--json")
 
     (check,) = json.loads(result.stdout)
     assert result.exit_code == 1
@@ -93,9 +60,9 @@ def test_an_address_that_cannot_be_read_fails_without_being_shown(fleet: Rows, m
     assert "sh@" not in result.output
 
 
-def test_presence_without_reports_means_that_no_beat_ticks(fleet: Rows) -> None:
-    fleet.add_scheduler(reported=200)
-    fleet.add("a", reported=200)
+def test_presence_without_reports_means_that_no_beat_ticks(well: Rows) -> None:
+    well.add_scheduler(reported=200)
+    well.add("a", reported=200)
 
     checks = examined()
 
@@ -105,9 +72,9 @@ def test_presence_without_reports_means_that_no_beat_ticks(fleet: Rows) -> None:
     assert checks["scheduler"].status == "ok"
 
 
-def test_a_host_that_the_table_has_pruned_is_lost(fleet: Rows) -> None:
-    fleet.register("lost-1")
-    fleet.register("gone-1", stopped=True)
+def test_a_host_that_the_table_has_pruned_is_lost(well: Rows) -> None:
+    well.register("lost-1")
+    well.register("gone-1", stopped=True)
 
     check = examined()["hosts"]
 
@@ -116,8 +83,8 @@ def test_a_host_that_the_table_has_pruned_is_lost(fleet: Rows) -> None:
     assert "gone-1" not in check.found
 
 
-def test_nobody_is_lost_while_the_table_is_not_ready(fleet: Rows) -> None:
-    fleet.table.redis.delete(*fleet.table.redis.keys(f"celeriac:{{{fleet.name}}}:*"))  # type: ignore[misc]
+def test_nobody_is_lost_while_the_table_is_not_ready(well: Rows) -> None:
+    well.table.redis.delete(*well.table.redis.keys(f"celeriac:{{{well.name}}}:*"))  # type: ignore[misc]
 
     checks = examined()
 
@@ -127,8 +94,8 @@ def test_nobody_is_lost_while_the_table_is_not_ready(fleet: Rows) -> None:
     assert "not ready" in checks["scheduler"].found
 
 
-def test_refused_reports_are_a_warning(fleet: Rows) -> None:
-    fleet.table.count("reports_refused")
+def test_refused_reports_are_a_warning(well: Rows) -> None:
+    well.table.count("reports_refused")
 
     check = examined()["counters"]
 
@@ -136,8 +103,8 @@ def test_refused_reports_are_a_warning(fleet: Rows) -> None:
     assert "reports_refused 1" in check.found
 
 
-def test_two_versions_in_a_fleet_are_a_warning_that_names_the_hosts(fleet: Rows) -> None:
-    fleet.add("old-1", version="0.0.1")
+def test_two_versions_in_a_fleet_are_a_warning_that_names_the_hosts(well: Rows) -> None:
+    well.add("old-1", version="0.0.1")
 
     check = examined()["versions"]
 
@@ -147,7 +114,7 @@ def test_two_versions_in_a_fleet_are_a_warning_that_names_the_hosts(fleet: Rows)
 
 @pytest.mark.parametrize("probe", ["ask_broker", "ask_table", "ask_database"])
 def test_a_fault_that_nobody_thought_of_is_a_failed_check(
-    fleet: Rows, monkeypatch: pytest.MonkeyPatch, probe: str
+    well: Rows, monkeypatch: pytest.MonkeyPatch, probe: str
 ) -> None:
     def breaks(settings: object) -> None:
         raise RuntimeError("surprise")
@@ -161,7 +128,7 @@ def test_a_fault_that_nobody_thought_of_is_a_failed_check(
 
 
 def test_a_database_of_this_machine_alone_is_a_warning_where_the_table_is_elsewhere(
-    fleet: Rows, monkeypatch: pytest.MonkeyPatch
+    well: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "PATIENCE", 0.2)
     monkeypatch.delenv("CELERIAC_DATABASE_URL")

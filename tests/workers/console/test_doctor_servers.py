@@ -1,52 +1,21 @@
 """What ``celeriac doctor`` says of broker, table and database: well, ill and out of reach."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 from managers import db
 from scheduler.connections import connect
-from tests.workers.console.rows import Rows, closed_port, rows_at, silent_port
-from workers.cli import main
+from tests.workers.console.rows import Rows, closed_port, silent_port
+from tests.workers.console.running import NAMES, examined
 from workers.console import probes, reading
-from workers.console.checks import Check
 
-NAMES = ["settings", "broker", "table", "database", "scheduler", "beat", "hosts", "clock", "versions", "counters"]
 FROM_TABLE = NAMES[4:]
 
 
-@pytest.fixture
-def fleet(valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
-    """A fleet that is well."""
-    with rows_at(valkey_url, tmp_path, monkeypatch) as rows:
-        rows.add_scheduler()
-        rows.add("a")
-        rows.register("sched-1", "scheduler")
-        rows.register("a")
-        yield rows
-
-
-def run(*options: str) -> Result:
-    result = CliRunner().invoke(main, ["doctor", *options])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    assert "Traceback" not in result.output
-    return result
-
-
-def examined() -> dict[str, Check]:
-    result = run("--json")
-    checks = {values["name"]: Check(**values) for values in json.loads(result.stdout)}
-    assert list(checks) == NAMES
-    assert result.exit_code == int(any(check.status == "failed" for check in checks.values()))
-    return checks
-
-
-def test_reports_that_pile_up_are_a_warning(fleet: Rows) -> None:
-    broker = connect(fleet.broker_url)
+def test_reports_that_pile_up_are_a_warning(well: Rows) -> None:
+    broker = connect(well.broker_url)
     broker.rpush("scheduler", *map(str, range(11)))
 
     check = examined()["broker"]
@@ -59,7 +28,7 @@ def test_reports_that_pile_up_are_a_warning(fleet: Rows) -> None:
 @pytest.mark.parametrize("scheme", ["redis://:hush@127.0.0.1:{}/0", "amqp://u:hush@127.0.0.1:{}//"])
 @pytest.mark.parametrize("port", [closed_port, silent_port])
 def test_a_broker_out_of_reach_fails_with_its_address_and_without_its_password(
-    fleet: Rows, monkeypatch: pytest.MonkeyPatch, scheme: str, port: object
+    well: Rows, monkeypatch: pytest.MonkeyPatch, scheme: str, port: object
 ) -> None:
     monkeypatch.setattr(reading, "PATIENCE", 1.0)
     with port() as number:  # type: ignore[operator]
@@ -77,7 +46,7 @@ def test_a_broker_out_of_reach_fails_with_its_address_and_without_its_password(
 
 
 def test_a_rabbitmq_without_the_queue_of_reports_never_had_a_scheduler(
-    fleet: Rows, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+    well: Rows, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELERIAC_BROKER_URL", rabbitmq_url)
     monkeypatch.setattr(probes, "service_queue", lambda service: type("Queue", (), {"name": f"{service}-never-made"}))
@@ -88,7 +57,7 @@ def test_a_rabbitmq_without_the_queue_of_reports_never_had_a_scheduler(
     assert "no queue" in check.found
 
 
-def test_a_broker_of_no_known_kind_fails(fleet: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_of_no_known_kind_fails(well: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELERIAC_BROKER_URL", "carrier-pigeon://u:hush@loft")
 
     check = examined()["broker"]
@@ -99,7 +68,7 @@ def test_a_broker_of_no_known_kind_fails(fleet: Rows, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("port", [closed_port, silent_port])
 def test_a_table_out_of_reach_fails_and_leaves_what_it_knew_unknown(
-    fleet: Rows, monkeypatch: pytest.MonkeyPatch, port: object
+    well: Rows, monkeypatch: pytest.MonkeyPatch, port: object
 ) -> None:
     monkeypatch.setattr(reading, "PATIENCE", 0.5)
     with port() as number:  # type: ignore[operator]
@@ -117,26 +86,26 @@ def test_a_table_out_of_reach_fails_and_leaves_what_it_knew_unknown(
 @pytest.mark.parametrize(
     ("policy", "status"), [("allkeys-lru", "warning"), ("volatile-ttl", "warning"), ("noeviction", "ok")]
 )
-def test_a_redis_that_may_evict_keys_is_a_warning(fleet: Rows, policy: str, status: str) -> None:
-    before = fleet.table.redis.config_get("maxmemory-policy")
-    fleet.table.redis.config_set("maxmemory-policy", policy)
+def test_a_redis_that_may_evict_keys_is_a_warning(well: Rows, policy: str, status: str) -> None:
+    before = well.table.redis.config_get("maxmemory-policy")
+    well.table.redis.config_set("maxmemory-policy", policy)
     try:
         check = examined()["table"]
     finally:
-        fleet.table.redis.config_set("maxmemory-policy", before["maxmemory-policy"])
+        well.table.redis.config_set("maxmemory-policy", before["maxmemory-policy"])
 
     assert check.status == status
     assert policy in check.found
     assert "persistence" in check.found
 
 
-def test_a_redis_user_who_may_not_ask_for_info_is_no_fault(fleet: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet.table.redis.execute_command("ACL", "SETUSER", fleet.name, "on", ">hush", "~*", "&*", "+@all", "-@dangerous")
-    monkeypatch.setenv("CELERIAC_TABLE_URL", fleet.url.replace("//", f"//{fleet.name}:hush@"))
+def test_a_redis_user_who_may_not_ask_for_info_is_no_fault(well: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    well.table.redis.execute_command("ACL", "SETUSER", well.name, "on", ">hush", "~*", "&*", "+@all", "-@dangerous")
+    monkeypatch.setenv("CELERIAC_TABLE_URL", well.url.replace("//", f"//{well.name}:hush@"))
     try:
         checks = examined()
     finally:
-        fleet.table.redis.execute_command("ACL", "DELUSER", fleet.name)
+        well.table.redis.execute_command("ACL", "DELUSER", well.name)
 
     assert checks["table"].status == "ok"
     assert "may not ask" in checks["table"].found
@@ -144,8 +113,8 @@ def test_a_redis_user_who_may_not_ask_for_info_is_no_fault(fleet: Rows, monkeypa
     assert "hush" not in str(checks)
 
 
-def test_a_wrong_password_fails_without_being_shown(fleet: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CELERIAC_TABLE_URL", fleet.url.replace("//", "//nobody:hush@"))
+def test_a_wrong_password_fails_without_being_shown(well: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERIAC_TABLE_URL", well.url.replace("//", "//nobody:hush@"))
 
     checks = examined()
 
@@ -154,7 +123,7 @@ def test_a_wrong_password_fails_without_being_shown(fleet: Rows, monkeypatch: py
 
 
 def test_a_missing_database_fails_and_is_not_made_by_looking(
-    fleet: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    well: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELERIAC_DATABASE_URL", f"sqlite:///{tmp_path}/none/registry.db")
 
@@ -169,7 +138,7 @@ def test_a_missing_database_fails_and_is_not_made_by_looking(
     ("revision", "status", "said"),
     [(None, "failed", "no schema"), ("0000", "failed", "older"), ("9999", "warning", "newer")],
 )
-def test_a_schema_that_is_not_this_codes_is_told(fleet: Rows, revision: str | None, status: str, said: str) -> None:
+def test_a_schema_that_is_not_this_codes_is_told(well: Rows, revision: str | None, status: str, said: str) -> None:
     with db.session() as opened:
         if revision is None:
             opened.execute(text("DROP TABLE alembic_version"))
@@ -182,7 +151,7 @@ def test_a_schema_that_is_not_this_codes_is_told(fleet: Rows, revision: str | No
     assert said in check.found
 
 
-def test_a_database_that_refuses_fails_without_its_password(fleet: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_refuses_fails_without_its_password(well: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     with closed_port() as port:
         monkeypatch.setenv("CELERIAC_DATABASE_URL", f"postgresql://u:hush@127.0.0.1:{port}/x")
 
