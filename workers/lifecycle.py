@@ -186,8 +186,9 @@ class Lifecycle:
 
     def _register(self) -> None:
         """Write the host into the durable registry, and tell the table what an operator decided there."""
-        for service, manager in list(self.managers.items()):
-            manager.db.upgrade()
+        for module in dict.fromkeys(manager.db for manager in self.managers.values()):
+            module.upgrade()
+        for service, manager in self.managers.items():
             self._repeat(manager.db.service_register(service, self.host, version=version()))
 
     def _repeat(self, record: Any) -> None:

@@ -211,7 +211,7 @@ class Fleet:
         return readiness is not None and readiness.ready and awaited <= {row.host for row in rows if row.state == "up"}
 
     def _announce(self) -> None:
-        self._state.announce(self._own, {child.name: child.pid for child in self._running()})
+        self._state.announce(self.settings, {child.name: child.pid for child in self._running()})
 
     def _wait_until_up(self) -> None:
         awaited = {"scheduler", *(plan.name for plan in self.hosts)}

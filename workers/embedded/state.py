@@ -18,7 +18,7 @@ from typing import IO
 
 import psutil
 
-from workers.config import FLEET_FILE, PREFIX, read_fleet_file
+from workers.config import FLEET_FILE, read_fleet_file
 from workers.errors import FleetError
 
 #: Seconds to wait for what a killed supervisor left behind.
@@ -69,14 +69,12 @@ class StateDirectory:
                 self._lock = lock
                 return
 
-    def announce(self, environment: Mapping[str, str], pids: Mapping[str, int | None]) -> None:
+    def announce(self, settings: Mapping[str, str], pids: Mapping[str, int | None]) -> None:
         """Say where the fleet is; whole or not at all, and to nobody but the owner: it holds Valkey's password."""
         path = self.path / f"{FLEET_FILE}.new"
         path.touch(mode=0o600)
-        settings = {
-            name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name != f"{PREFIX}DIR"
-        }
-        path.write_text(json.dumps({"pid": os.getpid(), "children": dict(pids), "settings": settings}, indent=1))
+        found_here = {name: value for name, value in settings.items() if name != "dir"}
+        path.write_text(json.dumps({"pid": os.getpid(), "children": dict(pids), "settings": found_here}, indent=1))
         path.replace(self.path / FLEET_FILE)
 
     def release(self) -> None:
