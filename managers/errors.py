@@ -21,6 +21,41 @@ class InvalidLabels(ManagerError, ValueError):
     """Raised when the operator's labels can't be read."""
 
 
+class InvalidContext(ManagerError, ValueError):
+    """Raised when a message carries a request context that isn't one."""
+
+
+class InvalidArguments(ManagerError, ValueError):
+    """Raised at the caller when an argument would not arrive as it was given."""
+
+
+class NotAdopted(ManagerError, LookupError):
+    """Raised when no Celery application, or not the one at hand, was given the managers by celeriac_app."""
+
+
+class HostNotUp(ManagerError, LookupError):
+    """Raised at the caller when a message is for a host that would not take it."""
+
+
+class CallRefused(ManagerError, RuntimeError):
+    """Raised at the caller when nobody could wait for the answer, or waiting could block a pool for ever."""
+
+
+class CallTimeout(ManagerError, TimeoutError):
+    """Raised at the caller when no answer came in time."""
+
+
+class DeadlinePassed(ManagerError, TimeoutError):
+    """Raised when a request's deadline is over before its work began."""
+
+
+class RemoteTraceback(Exception):  # it is no error, but the cause of one
+    """The traceback of an exception in the process where it was raised; its cause as the caller sees it."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
 class DatabaseError(ManagerError):
     """Raised when the database can't be used: no address, no answer, or no schema."""
 

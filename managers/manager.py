@@ -16,8 +16,10 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from managers.context import RequestContext
 from managers.drivers import load_db_driver, load_driver
 from managers.memory import Memory, ProcessMemory
+from managers.methods import check_overrides
 from managers.reports import Capabilities, check_capabilities
 from managers.routing import UNDEFINED, check_host
+from managers.schedule import Schedule
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +46,14 @@ class Manager(Generic[DriverT]):
         super().__init_subclass__(**kwargs)
         if service_name is not None:
             cls.service_name = service_name
+        check_overrides(cls)
 
     def __init__(self, host: str | None = None, db_driver: str | None = None, *, driver: Any = None) -> None:
         self.host = check_host(host or os.environ.get("CELERIAC_HOST") or socket.gethostname())
         self.db: ModuleType = load_db_driver(db_driver or DB_DRIVER)
         self.driver = load_driver(self.service_name, driver, self.drivers)
+        #: Which of the methods marked by ``@periodic_task`` are due.
+        self.schedule = Schedule(self)
 
     def init_host(self) -> None:
         """Prepare the host.
@@ -58,11 +63,14 @@ class Manager(Generic[DriverT]):
         """
 
     def periodic_tasks(self, context: RequestContext | None = None) -> None:
-        """Do what is to be done once per period.
+        """Run every ``@periodic_task`` that is due.
 
-        Called in a thread of the worker's main process, on every tick of beat; runs of one manager never overlap.
-        Raising is logged and ends this run, not the next one. Override it, do the work, then call ``super()``.
+        Called in a thread of the worker's main process, on every tick of beat, with *context* being the current one;
+        runs of one manager never overlap. A task that raises is logged and stops no other. Override it for work of
+        every tick, and call ``super()`` last; raising here is logged and ends this run, not the next one.
         """
+        del context  # it is the current one
+        self.schedule.run_due()
 
     def cleanup_host(self) -> None:
         """Give back what init_host took.

@@ -47,16 +47,7 @@ class HostMemory:
 
     def remember(self, service: str, capabilities: Capabilities | None) -> None:
         """Replace what is known of *service*, for every process of this host."""
-        text = json.dumps(None if capabilities is None else dict(capabilities))
-        handle, name = tempfile.mkstemp(dir=self._directory, prefix=f".{service}.")
-        written = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            written.replace(self._path(service))
-        except OSError:
-            written.unlink()
-            raise
+        replace_file(self._path(service), json.dumps(None if capabilities is None else dict(capabilities)))
 
     def recall(self, service: str) -> Capabilities | None:
         """Return what any process of this host last remembered of *service*."""
@@ -69,8 +60,21 @@ class HostMemory:
 
     def forget(self, service: str) -> None:
         """Drop what an earlier life of this host remembered of *service*, half-written files of a crash included."""
-        for path in (self._path(service), *self._directory.glob(f".{service}.*")):
+        for path in (self._path(service), *self._directory.glob(f".{service}.json.*")):
             path.unlink(missing_ok=True)
 
     def _path(self, service: str) -> Path:
         return self._directory / f"{service}.json"
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write *text* to *path* so that a reader sees what was there before or all of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        written.replace(path)
+    except OSError:
+        written.unlink()
+        raise

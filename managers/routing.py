@@ -6,6 +6,7 @@ them later makes RabbitMQ refuse the declaration and the worker never becomes re
 """
 
 import re
+from functools import lru_cache
 
 from kombu import Exchange, Queue
 
@@ -72,5 +73,6 @@ def fanout_queue(service: str, host: str) -> Queue:
     )
 
 
+@lru_cache(maxsize=4096)  # one for each host that a process sends to; kombu binds copies
 def _queue(name: str) -> Queue:
     return Queue(name, exchange=_ANONYMOUS, routing_key=name)

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from sqlalchemy import URL, Engine, Pool
 from sqlalchemy.orm import Session
@@ -38,6 +39,7 @@ class _Process:
 
 
 _process = _Process()
+_using: ContextVar[URL | None] = ContextVar("celeriac_database", default=None)
 os.register_at_fork(after_in_child=_process.after_fork_in_child)
 
 
@@ -50,6 +52,16 @@ def use(url: str | URL | None) -> None:
     _process.named = None if url is None else parse(url)
 
 
+@contextmanager
+def using(url: str | URL) -> Iterator[None]:
+    """Use another database for the length of the block, in this thread or greenlet."""
+    token = _using.set(parse(url))
+    try:
+        yield
+    finally:
+        _using.reset(token)
+
+
 def engine() -> Engine:
     """Return this process's engine for the database in use, built at the first call from any thread.
 
@@ -58,7 +70,7 @@ def engine() -> Engine:
     Raises:
         DatabaseError: if no database is named, its driver is missing, or its folder can't be created.
     """
-    url = _process.named or _from_environment()
+    url = _using.get() or _process.named or _from_environment()
     with _process.lock:
         if url not in _process.engines:
             backend = sqlite if url.get_backend_name() == "sqlite" else postgresql

@@ -2,24 +2,24 @@
 
 Every process may call `upgrade()` when it starts. One at a time works: it holds the database's own lock (SQLite's
 write lock, a PostgreSQL advisory lock) for one transaction around all steps. A crash rolls everything back and frees
-the lock.
+the lock. Alembic is imported by the process that has steps to take: the others start without it.
 """
 
 import logging
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.orm import Session
 
 from managers.db.address import shown
 from managers.db.engine import session
 from managers.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 #: The PostgreSQL advisory lock of migrations: "celeriac" in ASCII.
 ADVISORY_LOCK = int.from_bytes(b"celeriac", "big")
@@ -60,17 +60,21 @@ def upgrade() -> None:
         current = _revision(opened)
         if current == newest:
             return
-        known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
         address = shown(opened.get_bind().engine.url)
-        if current is not None and current not in known:
+        if current is not None and current not in _numbers():
             logger.warning("schema of %s is newer (%s) than this code (%s): left alone", address, current, newest)
             return
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # ten lines of its own are nobody's news
+        from alembic import command  # noqa: PLC0415  # a database that is up to date needs none of it
+
         command.upgrade(config(opened.connection()), "head")
         logger.info("schema of %s upgraded from %s to %s", address, current or "nothing", newest)
 
 
 def downgrade(target: str) -> None:
     """Take the schema back to an older revision, "base" for none at all; what that revision can't hold is lost."""
+    from alembic import command  # noqa: PLC0415  # heavy, and rarely needed
+
     with _turn.lock, session() as opened:
         _lock(opened)
         command.downgrade(config(opened.connection()), target)
@@ -85,20 +89,27 @@ def revision() -> str | None:
 
 def head() -> str:
     """Return this code's revision. It asks no database."""
-    newest = ScriptDirectory.from_config(config()).get_current_head()
-    if newest is None:
+    numbers = _numbers()
+    if not numbers:
         raise DatabaseError(f"no migrations in {_MIGRATIONS}; the package is incomplete, install it again")
-    return newest
+    return max(numbers)
 
 
-def config(connection: Connection | None = None) -> Config:
+def config(connection: Connection | None = None) -> "Config":
     """Return Alembic's configuration, for its commands; they run on `connection`, or on this process's database."""
+    from alembic.config import Config  # noqa: PLC0415  # heavy, and rarely needed
+
     attributes: dict[str, Any] = {"connection": connection}
     settings = Config(attributes=attributes)
     settings.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     settings.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     settings.set_main_option("path_separator", "os")
     return settings
+
+
+def _numbers() -> set[str]:
+    """Return the revisions this code knows; they are counted up, and each step's file begins with its own."""
+    return {path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")}
 
 
 def _revision(opened: Session) -> str | None:
