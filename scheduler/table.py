@@ -9,6 +9,7 @@ reports        hash  member -> sequence, at, interval of the newest report; know
 capabilities   hash  member -> what it reported; no entry where it reported nothing but liveness
 disabled       hash  member -> the operator's reason; outlives the member
 draining       hash  member -> why it takes no new work
+runs           hash  <service>.<task> -> what counts as the last run of a periodic task of the whole fleet
 since          text  when the first host joined after Redis was last emptied
 counters       hash  reports_stored, reports_old, reports_unknown, reports_refused, hosts_pruned
 =============  ====  ===================================================================================================
@@ -152,6 +153,57 @@ class Table:
         with self._reached():
             self.redis.hdel(self._key("disabled"), member)
 
+    def last_run(self, service: str, task: str) -> float | None:
+        """Return what counts as the fleet's last run of a periodic *task*, None if it never ran."""
+        with self._reached():
+            last = cast("str | None", self.redis.hget(self._key("runs"), f"{service}.{task}"))
+        return None if last is None else float(last)
+
+    def advance(self, service: str, task: str, before: float | None, after: float) -> bool:
+        """Replace the fleet's last run *before* by *after*; return False where another host was first."""
+        arguments = [f"{service}.{task}", "" if before is None else repr(before), repr(after)]
+        return bool(self._run("advance", ("runs",), arguments))
+
+    def present(self, service: str) -> dict[str, bool] | None:
+        """Return the hosts of *service*, each with whether it takes work; else it is absent.
+
+        A host is absent that missed 3 heartbeats or drains, however late its reports are. None if the table can't tell
+        yet: it is younger than one heartbeat, or Redis was emptied, and others may still join.
+        """
+        with self._reached():
+            pipeline = self.redis.pipeline(transaction=True)
+            pipeline.time()
+            pipeline.get(self._key("since"))
+            pipeline.hvals(self._key("hosts"))
+            pipeline.zrange(self._key("presence"), 0, -1, withscores=True)
+            pipeline.hkeys(self._key("draining"))
+            time, since, identities, presence, draining = pipeline.execute()
+        now = self._moment(time)
+        joining = max((Identity.from_json(identity).heartbeat_interval for identity in identities), default=0.0)
+        if since is None or now - float(since) < joining:
+            return None
+        return {
+            host: stale_at > now and member not in draining
+            for member, stale_at in presence
+            for of, host in [split_member(member)]
+            if of == service
+        }
+
+    def absence(self, member: str) -> str | None:
+        """Return why *member* would take no work now, None if it would, or if the table can't tell yet."""
+        with self._reached():
+            pipeline = self.redis.pipeline(transaction=True)
+            pipeline.time()
+            pipeline.zscore(self._key("presence"), member)
+            pipeline.hget(self._key("draining"), member)
+            time, stale_at, draining = pipeline.execute()
+        now = self._moment(time)
+        if stale_at is None:
+            return "the capability table knows no such host" if self.readiness().ready else None
+        if stale_at <= now:
+            return f"it missed {MISSED} heartbeats and is stale since {now - stale_at:.1f} s"
+        return None if draining is None else f"it is draining: {draining}"
+
     def hosts(self, service: str | None = None) -> list[Host]:
         """Return a row for each (service, host), sorted; the stale ones too."""
         return self._read()[1] if service is None else [host for host in self._read()[1] if host.service == service]
@@ -189,8 +241,7 @@ class Table:
         if self._now is not None:
             return self._now()
         with self._reached():
-            seconds, microseconds = self.redis.time()
-        return seconds + microseconds / 1e6
+            return self._moment(self.redis.time())
 
     def _read(self) -> tuple[float, list[Host], float | None]:
         with self._reached():
@@ -201,7 +252,7 @@ class Table:
             for name in ("hosts", "reports", "capabilities", "disabled", "draining"):
                 pipeline.hgetall(self._key(name))
             time, since, presence, hosts, reports, capabilities, disabled, draining = pipeline.execute()
-        now = self._now() if self._now is not None else time[0] + time[1] / 1e6
+        now = self._moment(time)
         stale_at = dict(presence)
         rows = [
             Host.of(
@@ -224,6 +275,11 @@ class Table:
 
     def _key(self, name: str) -> str:
         return self._prefix + name
+
+    def _moment(self, time: Any) -> float:
+        """Return the fleet's time, *time* being what Redis's TIME answered."""
+        seconds, microseconds = time
+        return self._now() if self._now is not None else seconds + microseconds / 1e6
 
     def _stamp(self) -> str:
         return "" if self._now is None else f"{self._now():.6f}"
