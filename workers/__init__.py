@@ -1,9 +1,11 @@
 """The processes: workers whose managers live with them, beat, the command line."""
 
+from managers.errors import NotAdopted
 from workers.adoption import celeriac_app
 from workers.config import Settings, load_settings
-from workers.errors import AlreadyAdopted, FleetError, InvalidSettings, NotAdopted, UnknownService, WorkerError
+from workers.errors import AlreadyAdopted, FleetError, InvalidSettings, UnknownService, WorkerError
 from workers.links import connection_settings
+from workers.registry import registry_of
 
 __all__ = [
     "AlreadyAdopted",
@@ -16,4 +18,5 @@ __all__ = [
     "celeriac_app",
     "connection_settings",
     "load_settings",
+    "registry_of",
 ]

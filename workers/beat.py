@@ -1,15 +1,19 @@
 """Beat's entries: one tick per service and period, at the period's beginning by the fleet's clock."""
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakValueDictionary
 
 from celery import Celery
 from celery.schedules import schedstate, schedule
+from celery.signals import beat_init
 
 from managers.periods import period_number
-from workers.registry import Registry, registry_of
+from workers.registry import Registry, is_adopted, registry_of
 from workers.ticks import refresh_clock, tick_name
+
+logger = logging.getLogger(__name__)
 
 #: Seconds after a period's beginning at which beat fires: clear of the boundary, so that two beats agree on the number.
 LAG = 0.03
@@ -57,9 +61,24 @@ def _unpickled(interval: float, main: str | None) -> Periods:
 def add_entries(app: Celery, registry: Registry) -> None:
     """Add a tick for every service that *app* knows to its beat schedule; entries of the same name are replaced."""
     _owners[app.main] = app
+    app.conf.beat_schedule = {**app.conf.beat_schedule, **_entries(registry)}
+    beat_init.connect(_restore, dispatch_uid="celeriac.beat")
+
+
+def _restore(*, sender: Any, **_: Any) -> None:
+    """Give a starting beat the ticks that an application lost by assigning its schedule after it was adopted."""
+    if not is_adopted(sender.app):
+        return
+    scheduler = sender.scheduler
+    lost = {name: entry for name, entry in _entries(registry_of(sender.app)).items() if name not in scheduler.schedule}
+    if lost:
+        logger.info("beat_schedule was assigned after celeriac_app; %d ticks are added to it again", len(lost))
+        scheduler.update_from_dict(lost)
+
+
+def _entries(registry: Registry) -> dict[str, dict[str, Any]]:
     interval = registry.settings.periodic_interval
-    entries = {
+    return {
         f"celeriac: {tick_name(service)}": {"task": tick_name(service), "schedule": Periods(run_every=interval)}
         for service in registry.managers
     }
-    app.conf.beat_schedule = {**app.conf.beat_schedule, **entries}

@@ -1,11 +1,16 @@
 """The Celery application: ``celery -A workers worker``, ``celery -A workers beat``."""
 
-from celery import Celery
+from typing import Any
+
+from celery import Celery, bootsteps
 
 from workers.adoption import celeriac_app
 from workers.config import Settings, load_settings
 from workers.links import connection_settings
 from workers.registry import registry_of
+
+#: Messages that a pool of threads or greenlets takes from Redis per slot: Celery's own default.
+AHEAD = 4
 
 
 def make_app(settings: Settings | None = None) -> Celery:
@@ -30,11 +35,28 @@ def make_app(settings: Settings | None = None) -> Celery:
     celeriac_app(app, settings=settings)
     if "scheduler" in registry_of(app).services:
         app.conf.worker_prefetch_multiplier = 128  # reports are gathered, not queued for the pool
-    elif settings.broker_is_redis:
-        app.conf.worker_disable_prefetch = True  # a task waits where any host can take it
     else:
         app.conf.worker_prefetch_multiplier = 1
+        if settings.broker_is_redis:
+            app.conf.worker_disable_prefetch = True  # a task waits where any host can take it
+            app.steps["worker"].add(PrefetchStep)
     return app
+
+
+class PrefetchStep(bootsteps.Step):
+    """Lets pools without processes take messages from Redis ahead of a free slot.
+
+    At its limit Celery stops asking Redis until something wakes its loop, and the end of a thread or greenlet doesn't:
+    the slot would stay empty for up to a second or two.
+    """
+
+    label = "Prefetch"
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        if not worker.pool_cls.__module__.endswith("prefork"):
+            worker.app.conf.worker_disable_prefetch = False
+            worker.prefetch_multiplier = AHEAD
 
 
 app = make_app()

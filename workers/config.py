@@ -52,8 +52,13 @@ class Settings(BaseSettings):
     services: _Names = Field((), description="services this worker runs; default: all of MANAGERS")
     tasks: _Names = Field((), description="modules of ordinary Celery tasks to import")
     labels: str = Field("", description="what the operator says this host can do: zone=a,disk=ssd")
+    call_timeout: float = Field(60.0, gt=0, le=86400, description="seconds that call and gather wait for an answer")
+    cast_expires: float = Field(
+        3600.0, gt=0, description="seconds until a message to one host, not started, is dropped"
+    )
     periodic_interval: float = Field(60.0, ge=0.1, le=86400, description="seconds between two ticks")
     heartbeat_interval: float = Field(10.0, ge=0.1, le=3600, description="seconds between two signs of presence")
+    shutdown_timeout: float = Field(60.0, ge=0, description="seconds a stopping worker's tasks may run on; 0: no end")
 
     @field_validator("managers", "services", "tasks", mode="before")
     @classmethod

@@ -11,10 +11,6 @@ class InvalidSettings(WorkerError, ValueError):
     """Raised when a CELERIAC_ setting is unknown or can't be used."""
 
 
-class NotAdopted(WorkerError, LookupError):
-    """Raised when a Celery application was never given to celeriac_app."""
-
-
 class AlreadyAdopted(WorkerError, ValueError):
     """Raised when celeriac_app is given the same application twice."""
 

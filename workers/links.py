@@ -41,7 +41,7 @@ def connection_settings(broker_url: str) -> dict[str, Any]:
 
 def _transport_options(broker_url: str) -> dict[str, Any]:
     if broker_url.startswith("amqp"):
-        return {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
+        return {"confirm_publish": True, "read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT}
     return {
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": SOCKET_TIMEOUT,

@@ -1,18 +1,21 @@
 """The managers an application knows, and those that live in this process."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property, partial
 from typing import Any, cast
 
 from celery import Celery
 
 from managers import db
+from managers.errors import NotAdopted
 from managers.host import HostManager
 from managers.manager import Manager, SchedulerDependentManager
 from managers.memory import HostMemory
-from managers.routing import check_service
+from managers.periodic import PeriodicTask
+from managers.routing import check_service, host_queue
+from managers.runs import HostRuns
 from managers.version import version
 from scheduler.clock import FleetClock
 from scheduler.connections import connect
@@ -20,7 +23,7 @@ from scheduler.manager import SchedulerManager
 from scheduler.table import Table
 from workers.config import Settings
 from workers.eager import OneByOne
-from workers.errors import AlreadyAdopted, NotAdopted, UnknownService
+from workers.errors import AlreadyAdopted, UnknownService
 from workers.membership import Membership
 
 #: The attribute of a Celery application that holds its registry.
@@ -44,6 +47,8 @@ class Registry:
         for service in settings.services:
             self.manager_class(service)
         self.in_worker = False
+        #: The database of this application's managers outside a worker, which has just one; None for the process's.
+        self.database_address: str | None = None
         #: The host whose managers ``local`` answers with.
         self.host = settings.host
         self._local: dict[str, dict[str, Manager[Any]]] = {}
@@ -94,6 +99,37 @@ class Registry:
                 built[service] = self._build(self.manager_class(service), **options)
             return built[service]
 
+    def own(self, service: str) -> Manager[Any]:
+        """Return this process's manager of *service* for a message that reached it.
+
+        Raises:
+            UnknownService: this worker doesn't run the service; the message was sent to a queue of another.
+        """
+        running = self.running()
+        if running is not None and service not in running:
+            raise UnknownService(f"host {self.host!r} runs {', '.join(running)}, not {service!r}")
+        return self.local(service)
+
+    def running(self) -> Collection[str] | None:
+        """Return the services of the host that this process is; None outside a worker, where it is any."""
+        return self.services if self.in_worker else None
+
+    def database(self) -> AbstractContextManager[None]:
+        """Return a block in which managers use this application's database, whatever others this process knows."""
+        if self.in_worker or self.database_address is None:
+            return nullcontext()
+        return db.using(self.database_address)
+
+    def alone(self, service: str, task: str) -> AbstractContextManager[bool]:
+        """Return a block that yields whether no other process or thread of this host is in it for *task*."""
+        return self._runs.alone(service, task) if self.in_worker else nullcontext(enter_result=True)
+
+    def send_periodic_task(self, service: str, task: PeriodicTask) -> None:
+        """Send *task*, one of the pool, to this host's own queue; it expires when the next period's would come."""
+        self.app.tasks[task.celery_name(service)].apply_async(
+            queue=host_queue(service, self.host), expires=task.spacing or self.settings.periodic_interval
+        )
+
     @contextmanager
     def acting_as(self, host: str) -> Iterator[None]:
         """Be *host* for the length of the block: the hosts of the testing kit share a process, and take turns in it."""
@@ -135,6 +171,7 @@ class Registry:
         if issubclass(manager_class, SchedulerManager):
             options["table"] = self.table
         manager = manager_class(**options)
+        self._schedule(manager)
         if isinstance(manager, HostManager):
             manager.labels = self.settings.parsed_labels
         if isinstance(manager, SchedulerDependentManager):
@@ -147,17 +184,40 @@ class Registry:
                 manager.reporter = self._reporter
         return manager
 
+    def _schedule(self, manager: Manager[Any]) -> None:
+        """Put the fleet's clock, memory and queues behind the periodic tasks of *manager*."""
+        schedule = manager.schedule
+        schedule.now = self.clock.now
+        if any(task.scope == "fleet" for task in schedule.tasks):
+            schedule.fleet_runs = self.table
+        if self.in_worker:
+            schedule.runs = self._runs
+            schedule.send = partial(self.send_periodic_task, manager.service_name)
+
+    @property
+    def _runs(self) -> HostRuns:
+        return HostRuns(self.settings.host_dir)
+
 
 def registry_of(app: Celery) -> Registry:
-    """Return the registry of *app*, else raise NotAdopted."""
+    """Return what *app* knows: its ``table``, and by ``local(service)`` this process's manager, built if need be.
+
+    Raises:
+        NotAdopted: it was given no managers.
+    """
     registry = getattr(app, _ATTRIBUTE, None)
     if not isinstance(registry, Registry):
         raise NotAdopted(f"{app!r} knows no managers; call workers.celeriac_app({app.main or 'app'}) first")
     return registry
 
 
+def is_adopted(app: Celery) -> bool:
+    """Return whether *app* was given its managers."""
+    return hasattr(app, _ATTRIBUTE)
+
+
 def adopt(app: Celery, registry: Registry) -> None:
     """Make *registry* the one of *app*, else raise AlreadyAdopted."""
-    if hasattr(app, _ATTRIBUTE):
+    if is_adopted(app):
         raise AlreadyAdopted(f"{app!r} has its managers already; give celeriac_app all of them in one call")
     setattr(app, _ATTRIBUTE, registry)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from managers.context import RequestContext
+from managers.context import RequestContext, get_admin_context
 from managers.manager import Manager
 from managers.periods import Tick, TickQueue
 from scheduler.clock import FleetClock
@@ -26,9 +26,10 @@ class TickRunner:
     ) -> None:
         self.manager = manager
         self._clock = clock
+        self._offset = offset
         self._on_run = on_run
         self._ticks = TickQueue(manager.service_name, manager.host, offset)
-        self._context: RequestContext | None = None
+        self._context = get_admin_context()
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"celeriac-{manager.service_name}", daemon=True)
@@ -59,8 +60,12 @@ class TickRunner:
         while (due := self._next()) is not None:
             tick, context = due
             started = time.monotonic()
+            due_at = tick.due_at(self._offset(tick.interval))
+            # the tick's own time, not that of this thread's waking: a task as frequent as the ticks is due at each
+            self.manager.schedule.now = lambda due_at=due_at: due_at  # type: ignore[misc]
             try:
-                self.manager.periodic_tasks(context)
+                with context.as_current():
+                    self.manager.periodic_tasks(context)
             except BaseException:  # a SystemExit or gevent.Timeout would end the thread without a word
                 logger.exception(
                     "periodic tasks of %s failed in period %d", self.manager, tick.number, extra=self._extra
@@ -77,7 +82,7 @@ class TickRunner:
             except Exception:
                 logger.exception("the end of %s's period %d", self.manager, tick.number, extra=self._extra)
 
-    def _next(self) -> tuple[Tick, RequestContext | None] | None:
+    def _next(self) -> tuple[Tick, RequestContext] | None:
         """Wait for a tick and for its moment; None means stop."""
         with self._changed:
             while not self._stopping:

@@ -1,4 +1,4 @@
-"""Bootsteps: managers live with the worker."""
+"""The bootstep by which managers live with their worker."""
 
 import logging
 from typing import Any
@@ -6,20 +6,18 @@ from typing import Any
 from celery import bootsteps
 from celery.platforms import EX_FAILURE
 from celery.worker import state
-from kombu import Consumer, Message
 
-from managers.context import RequestContext, get_admin_context
-from managers.periods import Tick
-from managers.routing import fanout_queue, host_queue, service_queue
+from managers.routing import host_queue, service_queue
 from workers.errors import InvalidSettings
 from workers.lifecycle import Lifecycle
-from workers.links import HEALTH_CHECK_INTERVAL
+from workers.methods import refuse_taken_names
 from workers.registry import registry_of
-from workers.ticks import tick_name
+from workers.stopping import Stopping
 
 logger = logging.getLogger(__name__)
 
-_LIFECYCLE = "celeriac_lifecycle"
+#: The attribute of a worker that holds its host's life.
+LIFECYCLE = "celeriac_lifecycle"
 
 
 class HostStep(bootsteps.StartStopStep):
@@ -33,8 +31,11 @@ class HostStep(bootsteps.StartStopStep):
         registry = registry_of(worker.app)
         registry.enter_worker()
         queues = worker.app.amqp.queues
+        # as configured: -Q has added what it names by now, a service's queue too, with the application's own exchange
+        configured = worker.app.amqp.Queues(worker.app.conf.task_queues)
         for service in registry.managers:
-            _refuse_collision(queues, service)
+            _refuse_collision(configured, service)
+            refuse_taken_names(worker.app, registry.managers[service])
         for service in registry.services:
             for queue in (service_queue(service), host_queue(service, registry.settings.host)):
                 # not by select_add: it would give the queue the application's own exchange and arguments
@@ -52,7 +53,7 @@ class HostStep(bootsteps.StartStopStep):
                 parent.pool_cls.__module__.rpartition(".")[2],
             )
         lifecycle = Lifecycle(registry, slots=_slots(parent), on_replaced=_stop_worker, is_stopping=_is_stopping)
-        setattr(parent, _LIFECYCLE, lifecycle)
+        setattr(parent, LIFECYCLE, lifecycle)
         try:
             lifecycle.start()
         except Exception as error:
@@ -60,97 +61,25 @@ class HostStep(bootsteps.StartStopStep):
             logger.debug("host %s can't start", registry.settings.host, exc_info=True)
             parent.pool.terminate()
             raise SystemExit(EX_FAILURE) from error
+        self._stopping = Stopping(parent, lifecycle)
 
-    def close(self, parent: Any) -> None:
-        """Say that the host drains, before the worker stops consuming."""
-        getattr(parent, _LIFECYCLE).drain()
+    def close(self, parent: Any) -> None:  # noqa: ARG002
+        """Say that the host drains, and end or hand back what runs."""
+        self._stopping.close()
 
     def stop(self, parent: Any) -> None:
         """End the host's life once the pool has finished its last task."""
-        parent.pool.stop()
-        getattr(parent, _LIFECYCLE).stop()
+        try:
+            self._stopping.join()
+        finally:  # whatever the pool stumbles over, the host is cleaned up
+            getattr(parent, LIFECYCLE).stop()
 
     def terminate(self, parent: Any) -> None:
         """Leave at once: the operator is in a hurry."""
-        getattr(parent, _LIFECYCLE).leave()
-
-
-class TicksStep(bootsteps.StartStopStep):
-    """Takes ticks off the fanout exchanges in the main process, so that a busy pool never delays one."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-    label = "Ticks"
-
-    def __init__(self, consumer: Any, **kwargs: Any) -> None:
-        super().__init__(consumer, **kwargs)
-        self._consumer: Consumer | None = None
-        self._watching: Any = None
-
-    def start(self, parent: Any) -> None:
-        """Listen; called anew for each connection to the broker."""
-        lifecycle: Lifecycle = getattr(parent.controller, _LIFECYCLE)
-        services = {tick_name(service): service for service in lifecycle.managers}
-
-        def on_message(message: Message) -> None:
-            try:
-                service = services[message.headers["task"]]
-                tick, context = _read(message)
-            except Exception as error:  # noqa: BLE001  # anybody may publish here; the worker must not care
-                logger.warning("not a tick: %r; headers %.200r", error, message.headers)
-                return
-            lifecycle.tick(service, tick, context)
-
-        self._consumer = Consumer(
-            parent.connection.channel(),
-            [fanout_queue(service, lifecycle.host) for service in lifecycle.managers],
-            on_message=on_message,
-            no_ack=True,
-            accept=["json"],
-        )
-        self._consumer.consume()
-        self._watch(parent)
-        lifecycle.consuming()
-
-    def stop(self, parent: Any) -> None:
-        """Listen no more on this connection."""
-        self._close(parent, cancel=True)
-
-    def shutdown(self, parent: Any) -> None:
-        """Let go of the channel without a word to the broker."""
-        self._close(parent, cancel=False)
-
-    def _watch(self, consumer: Any) -> None:
-        """Have kombu look whether the subscription still answers where it doesn't by itself: without an event loop.
-
-        A frozen subscription looks like a quiet one; a gevent worker would wait on it for ever.
-        """
-        cycle: Any = getattr(consumer.connection.transport, "cycle", None)
-        if consumer.hub is None and hasattr(cycle, "maybe_check_subclient_health"):
-            interval = consumer.connection.transport_options.get("health_check_interval", HEALTH_CHECK_INTERVAL)
-            self._watching = consumer.timer.call_repeatedly(interval, cycle.maybe_check_subclient_health)
-
-    def _close(self, consumer: Any, *, cancel: bool) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            self._watching = None
-        listening, self._consumer = self._consumer, None
-        if listening is not None:
-            channel: Any = listening.channel
-            try:
-                if cancel:
-                    listening.cancel()
-                channel.close()
-            except (*consumer.connection_errors, *consumer.channel_errors) as error:
-                logger.debug("closing the tick channel: %r", error)
-
-
-def _read(message: Message) -> tuple[Tick, RequestContext]:
-    _, kwargs, _ = message.payload
-    tick = Tick(number=int(kwargs["number"]), interval=float(kwargs["interval"]))
-    if not 0 < tick.interval <= 86400 or not 0 <= tick.due_at(0) < 2**53:
-        raise ValueError(f"no such period: {tick}")
-    carried = message.headers.get("celeriac_context")
-    return tick, RequestContext.from_dict(carried) if isinstance(carried, dict) else get_admin_context()
+        try:
+            self._stopping.join()
+        finally:
+            getattr(parent, LIFECYCLE).leave()
 
 
 def _refuse_collision(queues: Any, service: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.result import AsyncResult
 
-from managers.context import get_admin_context
+from managers.context import CONTEXT_HEADER, current_context, get_admin_context
 from managers.periods import period_number
 from managers.routing import fanout_exchange
 from workers.registry import Registry
@@ -44,7 +44,7 @@ def register_tick(app: Celery, registry: Registry, service: str) -> None:
             number = period_number(registry.clock.now(), interval)
             kwargs = {"number": number, "interval": interval, **(kwargs or {})}
             options.pop("queue", None)
-            headers = {**options.pop("headers", {}), "celeriac_context": get_admin_context().to_dict()}
+            headers = {**options.pop("headers", {}), CONTEXT_HEADER: get_admin_context().to_dict()}
             options = {
                 "expires": interval,
                 "retry_policy": _RETRY,
@@ -59,7 +59,9 @@ def register_tick(app: Celery, registry: Registry, service: str) -> None:
 
     def periodic_tasks(number: int, interval: float) -> None:
         logger.debug("period %d of %g s", number, interval)
-        registry.local(service).periodic_tasks(get_admin_context())
+        context = current_context() or get_admin_context()
+        with registry.database(), context.as_current():
+            registry.local(service).periodic_tasks(context)
 
     app.task(name=tick_name(service), base=TickTask, shared=False, ignore_result=True, serializer="json")(
         periodic_tasks

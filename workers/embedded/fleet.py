@@ -34,8 +34,12 @@ STOP_PATIENCE = 30.0
 #: Seconds between two looks at the children.
 LOOK = 0.25
 
-#: The embedded fleet is for trying things out: it shows changes sooner than a deployed one.
-INTERVALS = {f"{PREFIX}PERIODIC_INTERVAL": "10", f"{PREFIX}HEARTBEAT_INTERVAL": "2"}
+#: The embedded fleet is for trying things out: it shows changes sooner than a deployed one, and stops in STOP_PATIENCE.
+INTERVALS = {
+    f"{PREFIX}PERIODIC_INTERVAL": "10",
+    f"{PREFIX}HEARTBEAT_INTERVAL": "2",
+    f"{PREFIX}SHUTDOWN_TIMEOUT": "20",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,55 @@
-"""A cluster: several hosts and a scheduler in the test's own thread."""
+"""A cluster: several hosts and a scheduler in the test's own thread.
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+Two clocks, as in life. The fleet's, which is Redis's, has ticks, heartbeats and reports; it begins at the same moment
+in every test, so that a period is always as far along. The hosts' own, which ``expires``, ``eta`` and deadlines go by,
+begins at the wall clock's now: code under test may say ``time.time() + 30``. Both stand still but for ``advance``.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Self, TypeVar, cast
 
 import pytest
+from celery import Celery
 from celery.signals import task_failure
 from kombu import Message
 
+from managers import applications
+from managers.context import without_context
 from managers.manager import Manager
+from managers.methods import exposed_methods
 from managers.periods import SPREAD, period_number
 from managers.routing import check_host
+from managers.runs import ProcessRuns
 from scheduler.hosts import Host
 from scheduler.manager import SchedulerManager
 from scheduler.table import Table
-from workers.adoption import equip
+from workers.adoption import equip, register_manager
 from workers.beat import LAG
 from workers.config import Settings
+from workers.methods import refuse_unknown_options
 from workers.registry import Registry
 from workers.testing.hosts import InlineHost
 from workers.testing.recorder import RecordedApp, Sent
 from workers.testing.timeline import Timeline
-from workers.ticks import register_tick, tick_name
+from workers.ticks import tick_name
 
 ManagerT = TypeVar("ManagerT", bound=Manager[Any])
 
-#: The time of a new cluster: in the middle of a period, so that advancing by one interval has every host run once.
+#: The fleet's time in a new cluster lies in the middle of this period, so that advancing by one interval has every host
+#: run once.
 BEGINNING = 1_800_000_000.0
+
+#: Heartbeat intervals that the scheduler has been up then: a table so old knows whom it doesn't know.
+AGE = 2
+
+#: Who the test itself is, to the registry.
+TEST = "test"
 
 #: Deliveries in one go after which messages are taken to breed for ever.
 MOST_DELIVERIES = 10_000
@@ -52,19 +72,25 @@ class Cluster:
     """
 
     def __init__(self, *, periodic_interval: float = 60.0, heartbeat_interval: float = 10.0) -> None:
-        self._timeline = Timeline(BEGINNING - BEGINNING % periodic_interval + SPREAD * periodic_interval)
+        beginning = BEGINNING - BEGINNING % periodic_interval + SPREAD * periodic_interval
+        self._timeline = Timeline(beginning - AGE * heartbeat_interval)
+        #: Seconds that the hosts' clocks are ahead of the fleet's: whole microseconds, as times are in messages.
+        self._ahead = round(time.time() - beginning, 6)
         #: The Celery application that all hosts run: register ordinary tasks on it, and configure it before ``start``.
-        self.app = RecordedApp("cluster", now=self._timeline.now, run=self.run)
+        self.app = RecordedApp(
+            "cluster", now=self._hosts_now, run=self._run_for_waiter, published=self._run_unless_held
+        )
         # model_construct: neither the environment's settings nor a running fleet's are a test's business
         settings = Settings.model_construct(
             managers=(),
-            host="test",
+            host=TEST,
             broker_url="memory://",
             table_url="memory://",
             periodic_interval=periodic_interval,
             heartbeat_interval=heartbeat_interval,
         )
-        self._registry = Registry(self.app, settings, ())
+        self._hosts: dict[str, InlineHost] = {}
+        self._registry = _Registry(self.app, settings, self._hosts)
         equip(self.app, self._registry)
         #: The scheduler's table, as every process sees it.
         self.table = Table(_redis(), fleet=settings.fleet, url=settings.table_url, now=self._timeline.now)
@@ -72,13 +98,17 @@ class Cluster:
         self.errors: list[Failure] = []
         self._registry.table = self.table
         self._registry.clock = self._timeline
-        self._hosts: dict[str, InlineHost] = {}
+        self._runs: defaultdict[str, ProcessRuns] = defaultdict(ProcessRuns)
+        self._is_held = False
+        self._under_test = ExitStack()
         self._deliveries: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
+        self._under_test.enter_context(applications.under_test(self.app))
         task_failure.connect(self._on_task_failure)
         self._beat_later()
         self.start(SchedulerManager, hosts=["scheduler"])
+        self.advance(AGE * self._registry.settings.heartbeat_interval)
         vars(self.app).pop("amqp")  # its first message fixed the routes and queues, which a test has yet to say
         return self
 
@@ -88,6 +118,7 @@ class Cluster:
                 if host.is_live:
                     host.stop()
         finally:
+            self._under_test.close()
             task_failure.disconnect(self._on_task_failure)
             self.app.close()
 
@@ -95,6 +126,24 @@ class Cluster:
     def sent(self) -> list[Sent]:
         """Every message so far, oldest first: ticks, reports and whatever tests, tasks and managers sent."""
         return self.app.recorder.sent
+
+    @property
+    def casts(self) -> list[Sent]:
+        """The messages of exposed methods so far, oldest first, however they were sent; a retry is one more.
+
+        Each has its ``task`` such as "network.attach", the ``host`` that it is for, or None for any or all of the
+        service's, and ``args`` and ``kwargs`` as the method gets them; ``queue`` and ``exchange`` say where it went::
+
+            assert [(sent.task, sent.host, sent.kwargs) for sent in cluster.casts] == [
+                ("network.attach", "there", {"port": 7})
+            ]
+        """
+        exposed = {
+            f"{service}.{method}"
+            for service, manager_class in self._registry.managers.items()
+            for method, _ in exposed_methods(manager_class)
+        }
+        return [sent for sent in self.sent if sent.task in exposed]
 
     def start(self, manager_class: type[ManagerT], hosts: Iterable[str], **options: Any) -> list[ManagerT]:
         """Start a manager on each of *hosts* and return them in that order; *options* go to their constructors.
@@ -110,18 +159,21 @@ class Cluster:
             raise TypeError(f"hosts is a list of names; write hosts=[{hosts!r}]")
         service = manager_class.service_name
         is_new = service not in self._registry.managers
+        refuse_unknown_options(manager_class)
         self._registry.add(manager_class)
         if is_new:
-            register_tick(self.app, self._registry, service)
+            register_manager(self.app, self._registry, manager_class)
         managers: list[ManagerT] = []
         for name in hosts:
             host = self._hosts.get(check_host(name))
             if host is None or not host.is_live:
                 self._hosts.pop(name, None)
                 self.advance(0.001)  # a new life has a boot number of its own, and those are milliseconds
-                host = self._hosts[name] = InlineHost(self.app, name, timeline=self._timeline, failed=self._failed)
+                host = self._hosts[name] = InlineHost(
+                    self.app, name, timeline=self._timeline, runs=self._runs[name], failed=self._failed
+                )
             elif service in host.managers:
-                raise ValueError(f"host {name!r} runs {service!r} already; stop or kill it first")
+                raise ValueError(f"host {name!r} runs {service!r} already; stop or fail it first")
             managers.append(cast("ManagerT", host.start(manager_class, options)))
         self.run()
         return managers
@@ -130,8 +182,8 @@ class Cluster:
         """Stop *host* gracefully: ``cleanup_host`` runs and it is gone from the table at once."""
         self._live(host).stop()
 
-    def kill(self, host: str) -> None:
-        """Kill *host*: it says nothing and beats no more, is stale after 3 heartbeat intervals and pruned later."""
+    def fail(self, host: str) -> None:
+        """Have *host* die as by kill -9: it says nothing more, is stale after 3 heartbeats and pruned later."""
         self._live(host).vanish()
 
     def restart(self, host: str) -> list[Manager[Any]]:
@@ -160,6 +212,34 @@ class Cluster:
         """Have the hosts do all that can be done now; a message whose host is down, or whose eta is ahead, waits."""
         self.advance(0)
 
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Leave what is sent within the block waiting in its queues; it is delivered at the block's end.
+
+        Who waits for an answer meanwhile, by ``call``, ``gather`` or ``get``, gets an AssertionError: none can come.
+        ``run`` and ``advance`` deliver all the same: they are the test's own word that hosts shall work.
+        """
+        before, self._is_held = self._is_held, True
+        try:
+            yield
+        finally:
+            self._is_held = before
+        self._run_unless_held()
+
+    def _run_unless_held(self) -> None:
+        """Deliver what the test just sent; what a host sends has its turn when the host is done."""
+        if not self._is_held and self._registry.host == TEST:
+            self.run()
+
+    def _run_for_waiter(self) -> None:
+        """Have the hosts do what somebody waits for."""
+        if self._is_held and self._registry.host == TEST:
+            raise AssertionError(  # no error of a result backend's, which callers take for its absence
+                "nobody answers while cluster.hold() keeps messages in their queues: send with cast or delay in its"
+                " block, and wait for answers after it"
+            )
+        self.run()
+
     def _deliver(self) -> None:
         for _ in range(MOST_DELIVERIES):
             found = next(
@@ -170,12 +250,20 @@ class Cluster:
                 return
             waiting, host = found
             self.app.recorder.waiting.remove(waiting)
-            if (eta := _eta(waiting.message)) > self._timeline.now():
+            if (eta := self._eta(waiting.message)) > self._timeline.now():
                 self._timeline.at(eta, partial(self.app.recorder.waiting.append, waiting))
             else:
                 self._deliveries[waiting.queue] += 1
                 host.handle(waiting.message)
         raise RuntimeError(f"{MOST_DELIVERIES} messages in one go: do tasks send themselves for ever?")
+
+    def _eta(self, message: Message) -> float:
+        """Return when *message* may be run, by the fleet's clock: whole microseconds, as that has."""
+        eta = message.headers.get("eta")
+        return round(datetime.fromisoformat(eta).timestamp() - self._ahead, 6) if eta else 0.0
+
+    def _hosts_now(self) -> float:
+        return self._timeline.now() + self._ahead
 
     def _receiver(self, queue: str) -> InlineHost | None:
         """Return the host whose turn it is to take from *queue*, None where nobody consumes it."""
@@ -188,8 +276,9 @@ class Cluster:
         self._timeline.at(number * interval + min(LAG, interval / 10), self._beat)
 
     def _beat(self) -> None:
-        for service in self._registry.managers:
-            self.app.tasks[tick_name(service)].apply_async()
+        with without_context():  # whatever the test's is
+            for service in self._registry.managers:
+                self.app.tasks[tick_name(service)].apply_async()
         self._beat_later()
 
     def _live(self, name: str) -> InlineHost:
@@ -212,6 +301,18 @@ class Cluster:
             self._failed(self._registry.host, sender.name, exception)
 
 
+class _Registry(Registry):
+    """Knows what runs on each of *hosts*, where a worker's knows its own."""
+
+    def __init__(self, app: Celery, settings: Settings, hosts: Mapping[str, InlineHost]) -> None:
+        super().__init__(app, settings, ())
+        self._hosts = hosts
+
+    def running(self) -> Collection[str] | None:
+        """Return the services of the host whose turn it is; None where that is the test."""
+        return self._hosts[self.host].managers if self.host in self._hosts else None
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Return a cluster of no hosts yet, ticked every 60 s of its own time."""
@@ -228,8 +329,3 @@ def _redis() -> Any:
             f"workers.testing needs a Redis in memory, and {error}: install the extra celeriac[testing]"
         ) from error
     return fakeredis.FakeRedis(server=fakeredis.FakeServer(server_type="redis"), decode_responses=True)
-
-
-def _eta(message: Message) -> float:
-    eta = message.headers.get("eta")
-    return datetime.fromisoformat(eta).timestamp() if eta else 0.0

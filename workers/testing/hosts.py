@@ -10,13 +10,16 @@ from typing import Any, Literal
 from celery.worker.request import Request
 from kombu import Message
 
-from managers.context import RequestContext
+from managers.context import RequestContext, without_context
 from managers.host import HostManager
 from managers.manager import Manager, SchedulerDependentManager
+from managers.periodic import PeriodicTask
 from managers.periods import Tick, TickQueue, host_offset
 from managers.reports import send_report
 from managers.routing import fanout_exchange, fanout_queue, host_queue, service_queue
+from managers.runs import Runs
 from scheduler.hosts import member_of
+from workers.fanouts import make_own
 from workers.registry import registry_of
 from workers.reports import HostReports
 from workers.testing.recorder import RecordedApp
@@ -30,7 +33,13 @@ class InlineHost:
     """One life of one host; *failed(host, doing, error)* is told of what a worker would only log."""
 
     def __init__(
-        self, app: RecordedApp, name: str, *, timeline: Timeline, failed: Callable[[str, str, Exception], None]
+        self,
+        app: RecordedApp,
+        name: str,
+        *,
+        timeline: Timeline,
+        runs: Runs,
+        failed: Callable[[str, str, BaseException], None],
     ) -> None:
         self.name = name
         self.is_live = True
@@ -41,6 +50,7 @@ class InlineHost:
         self._registry = registry_of(app)
         self._app = app
         self._timeline = timeline
+        self._runs = runs
         self._failed = failed
         self._ticks: dict[str, TickQueue] = {}
         self._contexts: dict[str, RequestContext] = {}
@@ -65,6 +75,9 @@ class InlineHost:
             try:
                 manager = self._registry.local(service, **options)
                 self.managers[service] = manager
+                manager.schedule.runs = self._runs
+                manager.schedule.send = partial(self._registry.send_periodic_task, service)
+                manager.schedule.failed = partial(self._failed_task, service)
                 if isinstance(manager, SchedulerDependentManager):
                     manager.reporter = None
                 if isinstance(manager, HostManager):
@@ -91,9 +104,8 @@ class InlineHost:
                 if message.delivery_info["exchange"] == fanout_exchange(service).name:
                     if name == tick_name(service):
                         self._heed(service, message)
-                    else:
-                        logger.warning("not a tick: %s", name)
-                    return
+                        return
+                    make_own(message, service, self.name)
             if name not in self._app.tasks:
                 self._failed(
                     self.name, name, LookupError(f"no task {name!r} is registered; register it on cluster.app")
@@ -122,7 +134,7 @@ class InlineHost:
 
     @contextmanager
     def _acting(self) -> Iterator[None]:
-        with self._registry.acting_as(self.name), self._app.as_current():
+        with self._registry.acting_as(self.name), self._app.as_current(), without_context():
             yield
 
     def _beat(self) -> None:
@@ -157,10 +169,15 @@ class InlineHost:
         with self._acting():
             due = [service for service, ticks in self._ticks.items() if ticks.take(now=self._timeline.now())]
             for service in due:
-                manager = self.managers[service]
-                self._try(f"{service}.periodic_tasks", manager.periodic_tasks, self._contexts[service])
+                manager, context = self.managers[service], self._contexts[service]
+                with context.as_current():
+                    self._try(f"{service}.periodic_tasks", manager.periodic_tasks, context)
             if due:
                 self._report()
+
+    def _failed_task(self, service: str, task: PeriodicTask, error: BaseException) -> None:
+        logger.error("%s.%s of %s failed", service, task.name, self.name, exc_info=error, extra={"host": self.name})
+        self._failed(self.name, f"{service}.{task.name}", error)
 
     def _report(self) -> None:
         self._try("report", lambda: send_report(self._app, self._reports.next()))

@@ -31,6 +31,12 @@ class Sent:
     kwargs: dict[str, Any]
     headers: dict[str, Any]
 
+    @property
+    def host(self) -> str | None:
+        """The one host that an exposed method's message is for; None for any host of the service, or for all."""
+        service, _, host = self.queue.partition(".")
+        return host if host and service == self.task.partition(".")[0] else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiting:
@@ -43,8 +49,9 @@ class Waiting:
 class Recorder(Producer):
     """Puts messages into queues of this process; what is sent to an exchange without queues is lost, as ever."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, published: Callable[[], None]) -> None:
         super().__init__(app.connection_for_write(), auto_declare=False)
+        self._published = published
         self._accept = prepare_accept_content(app.conf.accept_content)
         self._fanouts: set[str] = set()
         #: Names of the queues that a fanout exchange copies to.
@@ -55,6 +62,7 @@ class Recorder(Producer):
     def publish(self, body: Any, *, retry: bool = False, retry_policy: Any = None, **options: Any) -> None:  # type: ignore[override]  # noqa: ARG002
         """Encode and keep *body*; there is no connection whose loss would call for a *retry*."""
         super().publish(body, **options)
+        self._published()
 
     def _publish(  # noqa: PLR0917  # kombu's own
         self,
@@ -116,9 +124,12 @@ def _is_fanout(entity: Any) -> bool:
 class RecordedApp(Celery):
     """A Celery application of its own, never the current one, that sends to a recorder and lives by *now*."""
 
-    def __init__(self, main: str, *, now: Callable[[], float], run: Callable[[], None]) -> None:
+    def __init__(
+        self, main: str, *, now: Callable[[], float], run: Callable[[], None], published: Callable[[], None]
+    ) -> None:
         super().__init__(main, set_as_current=False)
         self._now = now
+        self._published = published
         #: Has the hosts do what there is to do.
         self.run = run
         self.results: dict[Any, Any] = {}
@@ -133,7 +144,7 @@ class RecordedApp(Celery):
     @cached_property
     def recorder(self) -> Recorder:
         """What every message is sent to."""
-        return Recorder(self)
+        return Recorder(self, published=self._published)
 
     if not TYPE_CHECKING:  # checkers shall see Celery's own overloads
 
@@ -168,6 +179,7 @@ class Results(KeyValueStoreBackend):
     """The results of one application's tasks, encoded as ever; who waits for one has the hosts run."""
 
     supports_native_join = False
+    implements_incr = True  # counts a chord's parts, as on Redis, rather than having a task look for them
     app: RecordedApp
 
     def get(self, key: Any) -> Any:
@@ -185,6 +197,15 @@ class Results(KeyValueStoreBackend):
     def delete(self, key: Any) -> None:
         """Forget."""
         self.app.results.pop(key, None)
+
+    def incr(self, key: Any) -> int:
+        """Count one more."""
+        counted: int = self.app.results.get(key, 0) + 1
+        self.app.results[key] = counted
+        return counted
+
+    def expire(self, key: Any, value: Any) -> None:
+        """Keep what is stored: nothing outlives the test."""
 
     def wait_for(  # type: ignore[override]  # the pauses between two looks are nobody's business here
         self, task_id: str, timeout: float | None = None, **_: Any
