@@ -6,8 +6,7 @@ from celery import Celery
 from volume_manager import VolumeManager
 
 from managers import db
-from workers import celeriac_app, load_settings
-from workers.registry import registry_of
+from workers import celeriac_app, load_settings, registry_of
 from workers.testing import Cluster
 
 pytest_plugins = ["workers.testing"]
@@ -19,10 +18,9 @@ class FakeDriver:
     def __init__(self, room_mb: int = 1000) -> None:
         self.room_mb = room_mb
         self.volumes: dict[str, int] = {}
-        self.is_open = False
 
-    def open(self) -> None:
-        self.is_open = True
+    def prepare(self) -> None:
+        self.volumes.clear()
 
     def create(self, name: str, size_mb: int) -> None:
         self.volumes[name] = size_mb
@@ -30,8 +28,8 @@ class FakeDriver:
     def free_mb(self) -> int:
         return self.room_mb - sum(self.volumes.values())
 
-    def close(self) -> None:
-        self.is_open = False
+    def clean_up(self) -> None:
+        pass
 
 
 class BrokenDriver(FakeDriver):
@@ -73,7 +71,7 @@ def test_every_host_tells_the_scheduler_its_own_room(cluster: Cluster) -> None:
 def test_a_killed_host_is_stale_then_forgotten_and_comes_back(cluster: Cluster) -> None:
     cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
 
-    cluster.kill("there")
+    cluster.fail("there")
     cluster.advance(30)
     assert [row.state for row in cluster.table.host("there")] == ["stale"]
 
@@ -90,8 +88,53 @@ def test_a_broken_driver_keeps_no_other_host_from_reporting(cluster: Cluster) ->
 
     cluster.advance(60)
 
-    assert [(failure.host, failure.doing) for failure in cluster.errors] == [("here", "volume.periodic_tasks")]
+    assert [(failure.host, failure.doing) for failure in cluster.errors] == [("here", "volume.measure")]
     assert cluster.table.host("there")[0].capabilities == {"free_mb": 1000}
+
+
+def test_a_call_goes_to_the_host_it_names(cluster: Cluster) -> None:
+    here, there = cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
+
+    assert VolumeManager.create.on("there").call("scratch", 50) == "there:scratch"
+
+    assert there.driver.volumes == {"scratch": 50}
+    assert here.driver.volumes == {}
+
+
+def test_what_a_method_raises_reaches_the_caller(cluster: Cluster) -> None:
+    cluster.start(VolumeManager, hosts=["here"], driver=FakeDriver)
+
+    with pytest.raises(ValueError, match="1000 MB are free"):
+        VolumeManager.create.call("huge", 2000)
+
+
+def test_a_dead_host_is_silent(cluster: Cluster) -> None:
+    cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
+    cluster.fail("there")
+
+    answers = VolumeManager.create.fanout("everywhere", 1).gather()
+
+    assert answers.results == {"here": "here:everywhere"}
+    assert answers.silent == ("there",)
+
+
+def test_a_message_waits_as_long_as_the_test_holds_it(cluster: Cluster) -> None:
+    (here,) = cluster.start(VolumeManager, hosts=["here"], driver=FakeDriver)
+
+    with cluster.hold():
+        VolumeManager.create.cast("later", 1)
+        assert here.driver.volumes == {}
+
+    assert here.driver.volumes == {"later": 1}
+
+
+def test_a_cast_can_be_read(cluster: Cluster) -> None:
+    cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
+
+    VolumeManager.create.on("there").cast("scratch", size_mb=50)
+
+    (sent,) = cluster.casts
+    assert (sent.task, sent.host, sent.args, sent.kwargs) == ("volume.create", "there", ("scratch",), {"size_mb": 50})
 
 
 def test_a_task_sent_to_a_host_works_with_the_manager_there(cluster: Cluster) -> None:
@@ -104,7 +147,6 @@ def test_a_task_sent_to_a_host_works_with_the_manager_there(cluster: Cluster) ->
     here, there = cluster.start(VolumeManager, hosts=["here", "there"], driver=FakeDriver)
 
     create_volume.apply_async(("scratch", 50), queue="volume.there")
-    cluster.run()
 
     assert there.driver.free_mb() == 950
     assert here.driver.free_mb() == 1000
@@ -123,6 +165,8 @@ def eager_app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Celer
 
 
 def test_in_eager_mode_this_process_is_the_host(eager_app: Celery) -> None:
+    assert VolumeManager.create.using(eager_app).call("scratch", 50) == "here:scratch"
+
     eager_app.tasks["volume.periodic_tasks"].delay()
 
-    assert registry_of(eager_app).table.host("here")[0].capabilities == {"free_mb": 1000}
+    assert registry_of(eager_app).table.host("here")[0].capabilities == {"free_mb": 950}

@@ -1,20 +1,20 @@
 """A manager of one's own: it keeps the volumes of one host and says how much room is left."""
 
+import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from managers import RequestContext, SchedulerDependentManager
+from managers import SchedulerDependentManager, expose, periodic_task
 
 
 class VolumeDriver(Protocol):
-    """Whatever can hold volumes."""
+    """Whatever can hold volumes; each process of a host has one of its own, ready for use when it is made."""
 
-    def open(self) -> None: ...
+    def prepare(self) -> None: ...  # the host's place for volumes, not this object: called once per host
     def create(self, name: str, size_mb: int) -> None: ...
     def free_mb(self) -> int: ...
-    def close(self) -> None: ...
+    def clean_up(self) -> None: ...  # once per host, too
 
 
 class DirectoryDriver:
@@ -23,7 +23,7 @@ class DirectoryDriver:
     def __init__(self, folder: str = "/var/lib/volumes") -> None:
         self.folder = Path(folder)
 
-    def open(self) -> None:
+    def prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def create(self, name: str, size_mb: int) -> None:
@@ -33,18 +33,20 @@ class DirectoryDriver:
     def free_mb(self) -> int:
         return shutil.disk_usage(self.folder).free // 2**20
 
-    def close(self) -> None:
+    def clean_up(self) -> None:
         pass
 
 
 class TemporaryDriver(DirectoryDriver):
-    """For trying it out: the volumes go with the process."""
+    """For trying it out: in the fleet's state directory, emptied at each start."""
 
     def __init__(self) -> None:
-        super().__init__(tempfile.mkdtemp(prefix="volumes-"))
+        state = os.environ.get("CELERIAC_DIR", ".celeriac")
+        super().__init__(f"{state}/volumes/{os.environ.get('CELERIAC_HOST', 'here')}")
 
-    def close(self) -> None:
-        shutil.rmtree(self.folder)
+    def prepare(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        super().prepare()
 
 
 class VolumeManager(SchedulerDependentManager[VolumeDriver], service_name="volume"):
@@ -52,17 +54,19 @@ class VolumeManager(SchedulerDependentManager[VolumeDriver], service_name="volum
 
     drivers: ClassVar = {"default": "volume_manager:DirectoryDriver"}
 
-    def init_host(self) -> None:
-        self.driver.open()
+    def init_host(self) -> None:  # in the main process only: what it does must show in the others too
+        self.driver.prepare()
 
-    def create(self, name: str, size_mb: int) -> None:
+    @expose
+    def create(self, name: str, size_mb: int) -> str:
         if size_mb > self.driver.free_mb():
             raise ValueError(f"no room for {size_mb} MB on {self.host}: {self.driver.free_mb()} MB are free")
         self.driver.create(name, size_mb)
+        return f"{self.host}:{name}"
 
-    def periodic_tasks(self, context: RequestContext | None = None) -> None:
+    @periodic_task(spacing=0)
+    def measure(self) -> None:
         self.update_service_capabilities({"free_mb": self.driver.free_mb()})
-        super().periodic_tasks(context)
 
     def cleanup_host(self) -> None:
-        self.driver.close()
+        self.driver.clean_up()
