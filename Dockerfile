@@ -40,7 +40,8 @@ if [ -z "${CELERIAC_HOST:-}" ]; then
 fi
 exec "$@"
 ENTRYPOINT
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/celeriac --shell /usr/sbin/nologin celeriac
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/celeriac --shell /usr/sbin/nologin celeriac \
+    && install -d -o celeriac /var/lib/celeriac/state # whose owner an empty volume mounted there takes over
 USER celeriac
 WORKDIR /var/lib/celeriac
 ENV CELERIAC_DIR=/var/lib/celeriac/state \

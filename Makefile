@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq bench clean
+.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq calls bench clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -46,8 +46,16 @@ rabbitmq: $(VENV)/.test ## Every fleet test on RabbitMQ, those too that the suit
 	CELERIAC_TEST_BROKER=rabbitmq $(BIN)/python -m pytest -v tests/fleet/test_hosts.py tests/fleet/test_pools.py \
 		tests/fleet/test_ticks.py -k 'not redis'
 
-bench: $(VENV)/.test ## Measure: reports beside plain tasks, and what a host costs the table
+calls: $(VENV)/.test ## Remote methods under every pool on both brokers, and 1,000 fanouts while hosts freeze and die
+	CELERIAC_TEST_CALLS=all CELERIAC_TEST_FANOUTS=1000 $(BIN)/python -m pytest -v tests/fleet/test_calls.py \
+		tests/fleet/test_fanouts.py
+	for pool in threads gevent; do CELERIAC_TEST_POOL=$$pool $(BIN)/python -m pytest -v tests/fleet/test_periodic.py \
+		|| exit 1; done
+	CELERIAC_TEST_BROKER=rabbitmq $(BIN)/python -m pytest -v tests/fleet/test_periodic.py
+
+bench: $(VENV)/.test ## Measure: reports and calls beside plain tasks, and what a host costs the table
 	$(BIN)/python benchmarks/reports.py
+	$(BIN)/python benchmarks/calls.py
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) dist .celeriac .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -13,9 +13,9 @@ import redis
 ROOT = Path(__file__).parents[1]
 
 
-def run(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(*options: str, folder: Path, script: str = "reports.py") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "reports.py", *options],
+        [sys.executable, ROOT / "benchmarks" / script, *options],
         cwd=folder,
         env={**os.environ, "TMPDIR": str(folder)},
         capture_output=True,
@@ -47,6 +47,32 @@ def test_reports_are_measured_beside_plain_tasks_and_hosts_are_weighed(tmp_path:
     assert said["ratio"] == pool["ratio"]
     assert [cost["hosts"] for cost in said["table"]] == [10, 20]
     assert all(min(cost.values()) > 0 for cost in said["table"])
+    assert {"cpu", "cpus", "python", "celery", "server"} <= said["machine"].keys()
+    assert set(psutil.Process().children(recursive=True)) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fleet
+def test_calls_are_measured_beside_a_bare_task(tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))
+
+    ran = run(
+        *("--calls", "20", "--casts", "50", "--rounds", "2", "--pool", "threads", "--json"),
+        folder=tmp_path,
+        script="calls.py",
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    assert (said["calls"], said["casts"]) == (20, 50)
+    (pool,) = said["pools"]
+    assert pool["pool"] == "threads"
+    assert len(pool["rounds"]) == 2
+    for side in ("method", "task"):
+        assert 0 < pool[side]["p50_ms"] <= pool[side]["p99_ms"]
+        assert min(pool[side].values()) >= 0
+    assert pool["latency_ratio"] == pytest.approx(pool["task"]["p50_ms"] / pool["method"]["p50_ms"], rel=0.01)
+    assert said["ratio"] == min(pool["latency_ratio"], pool["throughput_ratio"]) > 0
     assert {"cpu", "cpus", "python", "celery", "server"} <= said["machine"].keys()
     assert set(psutil.Process().children(recursive=True)) == before
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,8 @@
 """What the docs say of names that the code knows."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -38,3 +40,11 @@ def test_the_compose_files_settings_exist() -> None:
     assert {name for name in named if name.startswith("CELERIAC_")} <= {
         f"CELERIAC_{name.upper()}" for name in Settings.model_fields
     }
+
+
+def test_the_reference_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/make_reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout + done.stderr == "docs/reference.md is current\n"

@@ -1,15 +1,20 @@
-"""Everything in examples/ works, and every block of code in docs/testing.md is out of it."""
+"""Everything in examples/ works, and every block of Python in the docs is out of it."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("test_*.py"))
+#: Pages whose code is tested otherwise: test_tutorial.py follows the one, the other is generated.
+OTHERS = {"tutorial.md", "reference.md"}
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name not in OTHERS)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -31,10 +36,46 @@ def test_the_example_passes_as_a_project_of_its_own(path: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_block_of_code_in_the_testing_guide_is_out_of_the_examples() -> None:
-    code = "\n".join(path.read_text() for path in (ROOT / "examples").rglob("*.py"))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "testing.md").read_text(), flags=re.DOTALL)
+def lines_of(code: str) -> str:
+    """Return *code* without its blank lines, of which the formatter wants more where a method stands by itself."""
+    return "\n".join(line for line in code.splitlines() if line.strip())
 
-    assert len(blocks) >= 3
-    for block in blocks:
-        assert block in code
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_code_in_the_docs_is_out_of_the_examples(page: Path) -> None:
+    code = "\n".join(lines_of(path.read_text()) for path in (ROOT / "examples").rglob("*.py"))
+
+    for block in map(lines_of, python_blocks(page)):
+        assert block in code or textwrap.indent(block, "    ") in code, block
+
+
+def test_the_pages_that_show_code_do() -> None:
+    assert {page.stem for page in PAGES if python_blocks(page)} == {
+        "adopting", "calling", "contexts", "managers", "periodic-tasks", "testing",
+    }  # fmt: skip
+
+
+def test_the_manager_of_the_readme_is_the_example_less_its_types() -> None:
+    (shown,) = python_blocks(ROOT / "README.md")
+    (real,) = (
+        node
+        for node in ast.parse((ROOT / "examples" / "volume_manager.py").read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == "VolumeManager"
+    )
+
+    assert ast.unparse(ast.parse(shown)) == ast.unparse(bare(real))
+
+
+def bare(manager: ast.ClassDef) -> ast.ClassDef:
+    """Strip *manager* of annotations, its docstring and its table of drivers."""
+    manager.body = [node for node in manager.body if isinstance(node, ast.FunctionDef)]
+    for method in manager.body:
+        assert isinstance(method, ast.FunctionDef)
+        method.returns = None
+        for argument in method.args.args:
+            argument.annotation = None
+    return manager

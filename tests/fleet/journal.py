@@ -54,6 +54,9 @@ def hold(seconds: float, path: str = "") -> str:
     return host
 
 
+hold_late = shared_task(name="journal.hold_late", acks_late=True)(hold.run)
+
+
 @shared_task(name="journal.learn")
 def learn(capabilities: dict[str, Any]) -> list[Any]:
     """Let the manager of the process that runs this learn something."""

@@ -103,6 +103,16 @@ def test_redis_keeps_what_it_was_told_and_asks_for_a_password(services: dict[str
     assert redis["volumes"] == ["redis:/data"]
 
 
+def test_a_hosts_last_runs_outlive_its_container(services: dict[str, Any], dockerfile: str) -> None:
+    state = "/var/lib/celeriac/state"
+
+    assert services["worker"]["volumes"] == [f"state:{state}"]
+    assert "state" in read_compose(**SECRETS)["volumes"]
+    assert f"CELERIAC_DIR={state}" in dockerfile
+    # an empty volume takes over the owner of what the image has in its place
+    assert f"install -d -o celeriac {state}" in dockerfile
+
+
 def test_every_service_has_a_health_check_and_is_started_again(services: dict[str, Any]) -> None:
     for service in services.values():
         assert service["healthcheck"]["test"][0] == "CMD-SHELL"
@@ -128,7 +138,7 @@ def test_a_stop_reaches_celery_and_leaves_it_time(services: dict[str, Any], dock
         assert services[name]["init"] is True
         assert services[name]["command"][0] == "celery"
         assert "stop_signal" not in services[name]
-    assert services["worker"]["stop_grace_period"] == "10m"
+    assert services["worker"]["stop_grace_period"] == "2m"
     assert services["scheduler"]["stop_grace_period"] == "60s"
     assert 'ENTRYPOINT ["celeriac-entrypoint"]' in dockerfile
     assert 'exec "$@"' in dockerfile

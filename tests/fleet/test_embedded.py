@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.fleet.harness import ROOT, Process, is_gone
+from tests.fleet.harness import Process, child_environment, is_gone
 from workers.config import FLEET_FILE, read_fleet_file
 
 pytestmark = pytest.mark.fleet
@@ -26,7 +28,7 @@ class Up:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state = folder / ".celeriac"
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.environment = child_environment()
         self.processes: list[Process] = []
 
     def start(self, *options: str) -> Process:
@@ -41,6 +43,11 @@ class Up:
             capture_output=True, timeout=60, check=False,
         )  # fmt: skip
 
+    def run_all(self, *commands: tuple[str, ...]) -> list[subprocess.CompletedProcess[str]]:
+        """Run several commands at once."""
+        with ThreadPoolExecutor() as at_once:
+            return list(at_once.map(lambda command: self.run(*command), commands))
+
     def family(self, up: Process) -> list[int]:
         """Return the pids of everything that the fleet started."""
         return [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
@@ -54,9 +61,9 @@ def wait(condition: Callable[[], Any], within: float, what: Callable[[], str]) -
     return answer
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
-    up = Up(tmp_path)
+@contextmanager
+def up_in(folder: Path) -> Iterator[Up]:
+    up = Up(folder)
     yield up
     pids = read_fleet_file(up.state)
     for pid in [pids.get("pid"), *pids.get("children", {}).values()]:
@@ -66,6 +73,26 @@ def up(tmp_path: Path) -> Iterator[Up]:
         process.end()
 
 
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    with up_in(tmp_path) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up_in(tmp_path_factory.mktemp("shared")) as up:
+        yield up
+
+
+@pytest.fixture
+def running(shared: Up) -> Up:
+    """A fleet of two hosts that the module's tests share; started again where an earlier test has stopped it."""
+    if not shared.processes or shared.processes[-1].popen.poll() is not None:
+        ready(shared, "--hosts", "2", "--labels", "zone=a", "--labels", "zone=b,disk=ssd")
+    return shared
+
+
 def ready(up: Up, *options: str) -> Process:
     process = up.start(*options)
     wait(lambda: "ready:" in process.text or process.popen.poll() is not None, 60, lambda: process.text)
@@ -73,57 +100,70 @@ def ready(up: Up, *options: str) -> Process:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_fleet_comes_up_is_found_by_other_commands_and_stops_cleanly(up: Up, number: signal.Signals) -> None:
-    process = ready(up, "--hosts", "2", "--labels", "zone=a", "--labels", "zone=b,disk=ssd")
-    family = up.family(process)
-
-    said = up.run("hosts", "--json")
-    rows = {row["host"]: row for row in json.loads(said.stdout) if row["service"] == "host"}
-    doctor = up.run("doctor")
+def assert_stops_cleanly(up: Up, family: list[int], number: signal.Signals) -> None:
+    """Tell the fleet to stop; nothing of it may be left."""
+    process = up.processes[-1]
     process.signal(number)
-
     assert process.popen.wait(40) == 0
+    assert [pid for pid in family if not is_gone(pid)] == []
+    assert not (up.state / FLEET_FILE).exists()
+
+
+def test_a_fleet_comes_up_and_is_found_by_other_commands(running: Up) -> None:
+    said, doctor = running.run_all(("hosts", "--json"), ("doctor",))
+
+    rows = {row["host"]: row for row in json.loads(said.stdout) if row["service"] == "host"}
     assert {host: row["state"] for host, row in rows.items()} == {"host-1": "up", "host-2": "up"}
     assert (rows["host-1"]["capabilities"]["zone"], rows["host-2"]["capabilities"]["disk"]) == ("a", "ssd")
     assert doctor.returncode == 0, doctor.stdout
-    assert len(family) >= 6
-    assert [pid for pid in family if not is_gone(pid)] == []
-    assert not (up.state / FLEET_FILE).exists()
-    after = up.run("hosts")
-    assert after.returncode == 1
-    assert "Traceback" not in after.stderr
 
 
-def test_a_second_fleet_in_the_same_directory_is_refused(up: Up) -> None:
-    first = ready(up)
-
-    second = up.run("up")
+def test_a_second_fleet_in_the_same_directory_is_refused(running: Up) -> None:
+    second = running.run("up")
 
     assert second.returncode == 1
-    assert f"pid {first.pid}" in second.stderr
+    assert f"pid {running.processes[-1].pid}" in second.stderr
     assert "--dir" in second.stderr
-    assert up.run("hosts").returncode == 0
-    assert first.terminate() == 0
+    assert running.run("hosts").returncode == 0
 
 
-def test_the_state_file_is_the_owners_alone_and_passwords_stay_out_of_the_logs(up: Up) -> None:
-    process = ready(up)
-    password = read_fleet_file(up.state)["settings"]["broker_url"].split(":")[2].split("@")[0]
+def test_a_taken_port_is_said_clearly(running: Up) -> None:
+    port = read_fleet_file(running.state)["settings"]["broker_url"].rsplit(":", 1)[1].split("/")[0]
 
-    mode = (up.state / FLEET_FILE).stat().st_mode & 0o777
-    config = (up.state / "valkey" / "valkey.conf").stat().st_mode & 0o777
-    doctor = up.run("doctor", "--json")
+    second = running.run("up", "--dir", "other", "--port", port)
+
+    assert second.returncode == 1
+    assert f"port {port}" in second.stderr
+
+
+def test_the_state_file_is_the_owners_alone_and_passwords_stay_out_of_the_logs(running: Up) -> None:
+    process = running.processes[-1]
+    password = read_fleet_file(running.state)["settings"]["broker_url"].split(":")[2].split("@")[0]
+
+    mode = (running.state / FLEET_FILE).stat().st_mode & 0o777
+    config = (running.state / "valkey" / "valkey.conf").stat().st_mode & 0o777
+    doctor = running.run("doctor", "--json")
     process.terminate()
 
     assert (mode, config) == (0o600, 0o600)
     assert len(password) > 20
     assert password not in process.text + doctor.stdout + doctor.stderr
-    for log in (up.state / "logs").iterdir():
+    for log in (running.state / "logs").iterdir():
         assert password not in log.read_text(errors="replace"), log
 
 
-def test_a_dead_child_is_started_again(up: Up) -> None:
+def test_ctrl_c_stops_a_fleet_cleanly_and_commands_say_that_it_is_gone(running: Up) -> None:
+    family = running.family(running.processes[-1])
+    assert len(family) >= 6
+
+    assert_stops_cleanly(running, family, signal.SIGINT)
+
+    after = running.run("hosts")
+    assert after.returncode == 1
+    assert "Traceback" not in after.stderr
+
+
+def test_a_dead_child_is_started_again_and_stops_with_its_fleet_on_sigterm(up: Up) -> None:
     process = ready(up)
     before = read_fleet_file(up.state)["children"]
     family = up.family(process)
@@ -137,9 +177,7 @@ def test_a_dead_child_is_started_again(up: Up) -> None:
         lambda: process.text,
     )
     wait(lambda: up.run("hosts").returncode == 0, 40, lambda: up.run("hosts").stderr + process.text)
-    family += up.family(process)
-    assert process.terminate(40) == 0
-    assert [pid for pid in family if not is_gone(pid)] == []
+    assert_stops_cleanly(up, family + up.family(process), signal.SIGTERM)
 
 
 def test_killing_the_supervisor_leaves_no_orphan_and_the_directory_can_be_used_again(up: Up) -> None:
@@ -168,17 +206,6 @@ def test_a_second_ctrl_c_does_not_wait_for_running_work(up: Up) -> None:
 
     assert process.popen.wait(20) == 0
     assert [pid for pid in family if not is_gone(pid)] == []
-
-
-def test_a_taken_port_is_said_clearly(up: Up) -> None:
-    first = ready(up)
-    port = read_fleet_file(up.state)["settings"]["broker_url"].rsplit(":", 1)[1].split("/")[0]
-
-    second = up.run("up", "--dir", "other", "--port", port)
-
-    assert second.returncode == 1
-    assert f"port {port}" in second.stderr
-    first.terminate()
 
 
 def test_the_demo_digests_every_file_of_a_directory_and_stops(up: Up) -> None:

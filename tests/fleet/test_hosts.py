@@ -7,31 +7,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import psutil
 import pytest
 
 from managers.db import engine
 from managers.db.api import service_get
-from tests.fleet.harness import ROOT, Harness, is_gone
+from tests.fleet.harness import ROOT, Harness, Server, is_gone
 
 pytestmark = pytest.mark.fleet
 
 
-def test_every_host_is_up_with_the_machines_true_figures(any_fleet: Harness) -> None:
-    any_fleet.scheduler()
-    any_fleet.worker("one", CELERIAC_LABELS="zone=a,disk=ssd", slots=3)
-    any_fleet.worker("two", CELERIAC_LABELS="zone=b")
+def test_every_host_is_up_with_the_machines_true_figures(any_standing: Harness) -> None:
+    any_standing.worker("one", CELERIAC_LABELS="zone=a,disk=ssd", slots=3)
+    any_standing.worker("two", CELERIAC_LABELS="zone=b")
 
-    any_fleet.up("one", "two")
+    any_standing.up("one", "two")
 
     environment = {
         **os.environ,
-        **{f"CELERIAC_{name.upper()}": value for name, value in any_fleet.settings.items()},
-        "CELERIAC_DIR": str(any_fleet.directory),
+        **{f"CELERIAC_{name.upper()}": value for name, value in any_standing.settings.items()},
+        "CELERIAC_DIR": str(any_standing.directory),
     }
-    said = any_fleet.wait(
+    said = any_standing.wait(
         lambda: subprocess.run(
             [sys.executable, "-m", "workers.cli", "hosts", "--json"], env=environment, cwd=ROOT, stdout=subprocess.PIPE,
             check=False,
@@ -50,141 +49,131 @@ def test_every_host_is_up_with_the_machines_true_figures(any_fleet: Harness) -> 
 
 
 def test_a_killed_host_is_stale_within_three_intervals_then_pruned_and_up_again_once_restarted(
-    any_fleet: Harness,
+    any_standing: Harness,
 ) -> None:
-    any_fleet.scheduler()
-    any_fleet.beat()
-    host = any_fleet.worker("one")
+    host = any_standing.worker("killed")
+    any_standing.up("killed", within=30)
     pool = host.children()
-    any_fleet.up("one", within=30)
 
     host.kill()
-    killed = any_fleet.table.now()
-    stale = any_fleet.wait(lambda: (row := any_fleet.rows()["one"]).state == "stale" and row, 10, "stale")
+    killed = any_standing.table.now()
+    stale = any_standing.wait(lambda: (row := any_standing.rows()["killed"]).state == "stale" and row, 10, "stale")
 
-    assert any_fleet.table.now() - killed <= 3 * any_fleet.heartbeat + 1
-    assert 3 * any_fleet.heartbeat <= stale.seen_seconds_ago < 4 * any_fleet.heartbeat
-    any_fleet.wait(lambda: "one" not in any_fleet.rows(), 10, "pruned")
-    any_fleet.wait(lambda: all(is_gone(pid) for pid in pool), 5, "no orphan of the killed host")
-    any_fleet.worker("one")
-    again = any_fleet.up("one")["one"]
-    reported = any_fleet.table.now() - (again.reported_seconds_ago or 0.0)
-    assert reported - again.identity.joined_at <= any_fleet.interval + 2, "and init_host and connecting took their time"
+    assert any_standing.table.now() - killed <= 3 * any_standing.heartbeat + 1
+    assert 3 * any_standing.heartbeat <= stale.seen_seconds_ago < 4 * any_standing.heartbeat
+    any_standing.wait(lambda: "killed" not in any_standing.rows(), 10, "pruned")
+    any_standing.wait(lambda: all(is_gone(pid) for pid in pool), 5, "no orphan of the killed host")
+    any_standing.worker("killed")
+    again = any_standing.up("killed")["killed"]
+    reported = any_standing.table.now() - (again.reported_seconds_ago or 0.0)
+    assert reported - again.identity.joined_at <= any_standing.interval + 2, (
+        "and init_host and connecting took their time"
+    )
 
 
-def test_a_host_that_is_restarted_at_once_takes_its_own_name_back(fleet: Harness) -> None:
-    fleet.scheduler()
-    fleet.beat()
-    first = fleet.worker("one")
-    before = fleet.up("one")["one"].identity
+def test_a_host_that_is_restarted_at_once_takes_its_own_name_back(standing: Harness) -> None:
+    first = standing.worker("restarted")
+    before = standing.up("restarted")["restarted"].identity
 
     first.kill()
-    fleet.worker("one")
+    standing.worker("restarted")
 
-    fleet.wait(lambda: fleet.rows()["one"].identity.pid != before.pid, 15, "taken over")
-    assert fleet.up("one")["one"].identity.boot > before.boot
+    standing.wait(lambda: standing.rows()["restarted"].identity.pid != before.pid, 15, "taken over")
+    assert standing.up("restarted")["restarted"].identity.boot > before.boot
 
 
-def test_a_terminated_host_is_gone_at_once_marked_stopped_and_cleaned_up_once(any_fleet: Harness) -> None:
-    any_fleet.scheduler()
-    any_fleet.beat()
-    host = any_fleet.worker("one")
-    any_fleet.up("one")
+def test_a_terminated_host_is_gone_at_once_marked_stopped_and_cleaned_up_once(any_standing: Harness) -> None:
+    host = any_standing.worker("terminated")
+    any_standing.up("terminated")
     pool = host.children()
 
     assert host.terminate() == 0
 
-    assert "one" not in any_fleet.rows()
-    assert [entry["pid"] for entry in any_fleet.written("one", "init_host")] == [host.pid]
-    assert [entry["pid"] for entry in any_fleet.written("one", "cleanup_host")] == [host.pid]
+    assert "terminated" not in any_standing.rows()
+    assert [entry["pid"] for entry in any_standing.written("terminated", "init_host")] == [host.pid]
+    assert [entry["pid"] for entry in any_standing.written("terminated", "cleanup_host")] == [host.pid]
     assert all(is_gone(pid) for pid in pool)
-    engine.use(any_fleet.settings["database_url"])
-    record = service_get("host", "one")
+    engine.use(any_standing.settings["database_url"])
+    record = service_get("host", "terminated")
     assert record.stopped_at is not None
 
 
-def test_cleanup_waits_for_the_last_task_and_the_host_drains_meanwhile(fleet: Harness) -> None:
-    fleet.scheduler()
-    host = fleet.worker("one")
-    fleet.up("one")
-    path = fleet.directory / "held"
-    fleet.app.send_task("journal.hold", (3, str(path)), queue="host.one")
-    fleet.wait(path.exists, 10, "the task started")
+def test_cleanup_waits_for_the_last_task_and_the_host_drains_meanwhile(standing: Harness, tmp_path: Path) -> None:
+    host = standing.worker("busy")
+    standing.up("busy")
+    path = tmp_path / "held"
+    standing.app.send_task("journal.hold", (3, str(path)), queue="host.busy")
+    standing.wait(path.exists, 10, "the task started")
 
     host.signal(signal.SIGTERM)
-    fleet.wait(lambda: fleet.rows()["one"].state == "draining", 3, "draining")
+    standing.wait(lambda: standing.rows()["busy"].state == "draining", 3, "draining")
     host.popen.wait(20)
 
     assert path.read_text().split() == [
         "started",
-        "one",
+        "busy",
         path.read_text().split()[2],
         "ended",
-        "one",
+        "busy",
         path.read_text().split()[5],
     ]
-    assert fleet.written("one", "cleanup_host")[0]["at"] >= path.stat().st_mtime
+    assert standing.written("busy", "cleanup_host")[0]["at"] >= path.stat().st_mtime
 
 
-def test_a_host_whose_init_fails_stops_with_the_reason_and_a_non_zero_status(fleet: Harness) -> None:
-    host = fleet.worker("one", JOURNAL_FAILS="one")
+def test_a_host_whose_init_fails_stops_with_the_reason_and_a_non_zero_status(standing: Harness) -> None:
+    host = standing.worker("broken", JOURNAL_FAILS="broken")
 
     assert host.popen.wait(20) != 0
 
     assert "the disk is not there" in host.text
     assert "Traceback" not in host.text
-    assert "one" not in fleet.rows()
-    assert fleet.written("one", "cleanup_host") == []
+    assert "broken" not in standing.rows()
+    assert standing.written("broken", "cleanup_host") == []
 
 
-@pytest.mark.parametrize("second_services", ["host,journal", "journal"])
-def test_a_second_live_worker_of_the_same_name_is_refused(fleet: Harness, second_services: str) -> None:
-    fleet.scheduler()
-    fleet.beat()
-    first = fleet.worker("one")
-    fleet.up("one")
+def test_a_second_live_worker_of_the_same_name_is_refused_whichever_services_it_shares(standing: Harness) -> None:
+    first = standing.worker("taken")
+    standing.up("taken")
 
-    second = fleet.worker("one", services=second_services)
+    seconds = [standing.worker("taken", services=services) for services in ("host,journal", "journal")]
 
-    assert second.popen.wait(20) != 0
-    assert f"pid {first.pid}" in second.text
-    assert "CELERIAC_HOST" in second.text
-    assert len(fleet.written("one", "init_host")) == 1
-    assert fleet.up("one")["one"].identity.pid == first.pid
+    for second in seconds:
+        assert second.popen.wait(20) != 0
+        assert f"pid {first.pid}" in second.text
+        assert "CELERIAC_HOST" in second.text
+    assert len(standing.written("taken", "init_host")) == 1
+    assert standing.up("taken")["taken"].identity.pid == first.pid
 
 
-def test_a_frozen_host_that_was_replaced_stops_itself(fleet: Harness) -> None:
-    fleet.scheduler()
-    fleet.beat()
-    first = fleet.worker("one")
-    fleet.up("one")
+def test_a_frozen_host_that_was_replaced_stops_itself(standing: Harness) -> None:
+    first = standing.worker("frozen")
+    standing.up("frozen")
 
     first.signal(signal.SIGSTOP)
-    second = fleet.worker("one")
-    fleet.wait(lambda: fleet.rows()["one"].identity.pid == second.pid, 20, "replaced")
+    second = standing.worker("frozen")
+    standing.wait(lambda: standing.rows()["frozen"].identity.pid == second.pid, 20, "replaced")
     first.signal(signal.SIGCONT)
 
     assert first.popen.wait(20) != 0
-    assert "another worker took the name one" in first.text
-    assert fleet.up("one")["one"].identity.pid == second.pid
+    assert "another worker took the name frozen" in first.text
+    assert standing.up("frozen")["frozen"].identity.pid == second.pid
 
 
-def test_several_schedulers_share_the_reports(any_fleet: Harness) -> None:
-    any_fleet.scheduler("scheduler-1")
-    any_fleet.scheduler("scheduler-2")
-    any_fleet.beat()
-    hosts = [any_fleet.worker(f"host-{number}", services="journal", slots=1) for number in range(2)]
-    any_fleet.up(*[process.name for process in hosts], service="journal")
+def test_several_schedulers_share_the_reports(any_standing: Harness) -> None:
+    second = any_standing.scheduler("scheduler-2")
+    hosts = [any_standing.worker(f"host-{number}", services="journal", slots=1) for number in range(2)]
+    any_standing.up("scheduler-1", "scheduler-2", service="scheduler")
+    any_standing.up(*[process.name for process in hosts], service="journal")
 
-    any_fleet.processes[0].kill()
+    second.kill()
 
-    before = any_fleet.table.counters()["reports_stored"]
-    any_fleet.wait(lambda: any_fleet.table.counters()["reports_stored"] > before + 4, 15, "reports go on")
-    assert {row.state for row in any_fleet.rows("journal").values()} == {"up"}
+    before = any_standing.table.counters()["reports_stored"]
+    any_standing.wait(lambda: any_standing.table.counters()["reports_stored"] > before + 4, 15, "reports go on")
+    assert {row.state for row in any_standing.rows("journal").values()} == {"up"}
 
 
 def test_a_flushed_table_is_not_ready_and_whole_again_within_one_interval(
-    start_fleet: Callable[..., Harness], server: Any
+    start_fleet: Callable[..., Harness],
 ) -> None:
     fleet = start_fleet(interval=4, heartbeat=1)
     fleet.scheduler()
@@ -205,17 +194,20 @@ def test_a_flushed_table_is_not_ready_and_whole_again_within_one_interval(
     assert "no host has joined" in empty.reason
 
 
-def test_nothing_is_consumed_before_init_host_is_over(any_fleet: Harness) -> None:
-    path = any_fleet.directory / "held"
-    any_fleet.app.send_task("journal.hold", (0, str(path)), queue="host.one")
-    any_fleet.worker("one", JOURNAL_INIT_TAKES="1.5")
+def test_nothing_is_consumed_before_init_host_is_over(any_standing: Harness, tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    any_standing.app.send_task("journal.hold", (0, str(path)), queue="host.slow")
+    any_standing.worker("slow", JOURNAL_INIT_TAKES="1.5")
 
-    any_fleet.wait(lambda: path.exists() and "ended" in path.read_text(), 30, "the task ran")
+    any_standing.wait(lambda: path.exists() and "ended" in path.read_text(), 30, "the task ran")
 
-    assert any_fleet.written("one", "init_host")[0]["at"] <= path.stat().st_mtime
+    assert any_standing.written("slow", "init_host")[0]["at"] <= path.stat().st_mtime
 
 
-def test_a_worker_that_waits_for_redis_at_its_start_can_be_stopped(fleet: Harness, server: Any) -> None:
+def test_a_worker_that_waits_for_redis_at_its_start_can_be_stopped(
+    start_fleet: Callable[..., Harness], server: Server
+) -> None:
+    fleet = start_fleet()
     server.stop()
     host = fleet.worker("one")
     fleet.wait(lambda: "Trying again every" in host.text, 20, "it waits")
@@ -225,25 +217,17 @@ def test_a_worker_that_waits_for_redis_at_its_start_can_be_stopped(fleet: Harnes
     assert fleet.written("one", "init_host") == []
 
 
-def test_solo_reports_the_one_slot_it_has(fleet: Harness) -> None:
-    fleet.scheduler()
-    fleet.worker("one", pool="solo", slots=4)
-
-    assert fleet.up("one")["one"].capabilities["slots"] == 1
-
-
-def test_a_worker_told_to_quit_leaves_at_once_without_cleaning_up(fleet: Harness) -> None:
-    fleet.scheduler()
-    host = fleet.worker("one")
-    fleet.up("one")
+def test_a_worker_told_to_quit_leaves_at_once_without_cleaning_up(standing: Harness, tmp_path: Path) -> None:
+    host = standing.worker("quitter")
+    standing.up("quitter")
     pool = host.children()
-    path = fleet.directory / "held"
-    fleet.app.send_task("journal.hold", (60, str(path)), queue="host.one")
-    fleet.wait(path.exists, 10, "the task started")
+    path = tmp_path / "held"
+    standing.app.send_task("journal.hold", (60, str(path)), queue="host.quitter")
+    standing.wait(path.exists, 10, "the task started")
 
     host.signal(signal.SIGQUIT)
     host.popen.wait(20)
 
-    assert "one" not in fleet.rows()
-    assert fleet.written("one", "cleanup_host") == []
-    fleet.wait(lambda: all(is_gone(pid) for pid in pool), 5, "no child is left")
+    assert "quitter" not in standing.rows()
+    assert standing.written("quitter", "cleanup_host") == []
+    standing.wait(lambda: all(is_gone(pid) for pid in pool), 5, "no child is left")

@@ -3,74 +3,99 @@
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tests.fleet.harness import Harness, Process
+from tests.fleet.harness import BROKER, Harness, Process
 
 pytestmark = pytest.mark.fleet
 
-
-@pytest.fixture(params=["prefork", "threads", "gevent", "solo"])
-def host(request: pytest.FixtureRequest, fleet: Harness) -> Process:
-    """A host of each pool, up, with a scheduler and a beat beside it."""
-    fleet.scheduler()
-    fleet.beat()
-    host = fleet.worker("one", pool=request.param, slots=1 if request.param == "solo" else 2)
-    fleet.up("one", service="journal")
-    fleet.wait(lambda: fleet.written("one"), 10, "it ticks")
-    return host
+POOLS = ("prefork", "threads", "gevent", "solo")
 
 
-def test_hooks_run_once_per_host_in_the_main_process(host: Process, fleet: Harness) -> None:
-    assert host.terminate() == 0
-
-    assert [entry["pid"] for entry in fleet.written("one", "init_host")] == [host.pid]
-    assert {entry["pid"] for entry in fleet.written("one", "periodic_tasks")} == {host.pid}
-    assert [entry["pid"] for entry in fleet.written("one", "cleanup_host")] == [host.pid]
-
-
-def test_periodic_tasks_get_an_admin_context(host: Process, fleet: Harness) -> None:
-    assert host.popen.poll() is None
-    assert fleet.written("one")[0]["context"]["is_admin"] is True
-
-
-def test_what_the_pool_learns_is_reported_with_the_next_tick(host: Process, fleet: Harness) -> None:
-    name, pid = fleet.app.send_task("journal.learn", ({"ports": 7},), queue="host.one").get(timeout=20)
-
-    fleet.wait(lambda: fleet.rows("journal")["one"].capabilities == {"ports": 7}, 10, "reported")
-    assert name == "one"
-    assert (pid == host.pid) == ("prefork" not in host.text.split("concurrency:")[1].splitlines()[0])
-    stored = fleet.table.counters()["reports_stored"]
-    fleet.wait(lambda: fleet.table.counters()["reports_stored"] > stored + 6, 10, "sent again")
-    assert fleet.rows("journal")["one"].capabilities == {"ports": 7}
+@pytest.fixture
+def hosts(fleet: Harness) -> dict[str, Process]:
+    """One host of each pool, all up and ticking; each has its pool's name."""
+    started = {process.name for process in fleet.processes if process.popen.poll() is None}
+    for pool in POOLS:
+        if pool not in started:
+            fleet.worker(pool, pool=pool, slots=2)
+    fleet.up(*POOLS, service="journal")
+    fleet.wait(lambda: all(fleet.written(pool) for pool in POOLS), 10, "all tick")
+    return {pool: fleet.process(pool) for pool in POOLS}
 
 
-def test_the_database_answers_in_every_process_of_the_pool(host: Process, fleet: Harness) -> None:
-    results = [fleet.app.send_task("journal.database", queue="host.one") for _ in range(6)]
+@pytest.fixture(scope="module")
+def fleet(standing_fleets: Callable[..., Harness]) -> Harness:
+    """The module's fleet, whose hosts stay from test to test."""
+    return standing_fleets(BROKER)
+
+
+def test_periodic_tasks_get_an_admin_context(hosts: dict[str, Process], fleet: Harness) -> None:
+    assert all(fleet.written(pool)[0]["context"]["is_admin"] is True for pool in hosts)
+
+
+def test_what_the_pool_learns_is_reported_with_the_next_tick(hosts: dict[str, Process], fleet: Harness) -> None:
+    results = {
+        pool: fleet.app.send_task("journal.learn", ({"ports": 7},), queue=f"host.{pool}").get(timeout=20)
+        for pool in hosts
+    }
+
+    def known() -> list[dict[str, Any]]:
+        return [fleet.rows("journal")[pool].capabilities for pool in hosts]
+
+    fleet.wait(lambda: known() == [{"ports": 7}] * len(hosts), 10, "reported")
+    for pool, (name, pid) in results.items():
+        assert name == pool
+        assert (pid == hosts[pool].pid) == ("prefork" not in hosts[pool].text.split("concurrency:")[1].splitlines()[0])
+    first = {pool: fleet.reported_at(pool) for pool in hosts}
+    fleet.wait(
+        lambda: all(fleet.reported_at(pool) > first[pool] + 1.5 * fleet.interval for pool in hosts), 10, "sent again"
+    )
+    assert known() == [{"ports": 7}] * len(hosts)
+
+
+def test_the_database_answers_in_every_process_of_the_pool(hosts: dict[str, Process], fleet: Harness) -> None:
+    results = [fleet.app.send_task("journal.database", queue=f"host.{pool}") for pool in hosts for _ in range(6)]
 
     for result in results:
         _, known = result.get(timeout=20)
-        assert ["host", "one"] in known
-        assert ["journal", "one"] in known
-    assert host.popen.poll() is None
-    assert "Traceback" not in host.text
+        for pool in hosts:
+            assert ["host", pool] in known
+            assert ["journal", pool] in known
 
 
-def test_a_replaced_pool_child_keeps_the_hosts_memory(start_fleet: Callable[..., Harness]) -> None:
-    fleet = start_fleet()
-    fleet.scheduler()
-    fleet.beat()
-    host = fleet.worker("one", slots=1)
-    fleet.up("one", service="journal")
-    _, first = fleet.app.send_task("journal.learn", ({"ports": 7},), queue="host.one").get(timeout=20)
+def test_solo_works_with_a_warning_and_reports_the_one_slot_it_has(hosts: dict[str, Process], fleet: Harness) -> None:
+    assert "solo pool runs tasks in the main thread" in hosts["solo"].text
+    assert fleet.up("solo")["solo"].capabilities["slots"] == 1
 
-    fleet.wait(lambda: fleet.rows("journal")["one"].capabilities == {"ports": 7}, 10, "reported")
-    for child in host.children():
-        fleet.app.send_task("journal.hold", (0,), queue="host.one").get(timeout=20)
+
+def test_hooks_run_once_per_host_in_the_main_process(hosts: dict[str, Process], fleet: Harness) -> None:
+    for host in hosts.values():
+        host.signal(signal.SIGTERM)
+    assert {pool: host.popen.wait(30) for pool, host in hosts.items()} == dict.fromkeys(hosts, 0)
+
+    for pool, host in hosts.items():
+        assert [entry["pid"] for entry in fleet.written(pool, "init_host")] == [host.pid]
+        assert {entry["pid"] for entry in fleet.written(pool, "periodic_tasks")} == {host.pid}
+        assert [entry["pid"] for entry in fleet.written(pool, "cleanup_host")] == [host.pid]
+
+
+def test_a_replaced_pool_child_keeps_the_hosts_memory(standing: Harness) -> None:
+    host = standing.worker("reborn", "--max-tasks-per-child", "1", slots=1)
+    standing.up("reborn", service="journal")
+    pids = [standing.app.send_task("journal.learn", ({"ports": 7},), queue="host.reborn").get(timeout=20)[1]]
+
+    # first the pool replaces its child by itself
+    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 7}, 10, "reported")
+    pids += [standing.app.send_task("journal.learn", ({"ports": 8},), queue="host.reborn").get(timeout=20)[1]]
+    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 8}, 10, "reported")
+    for child in standing.wait(lambda: set(host.children()) - set(pids), 10, "a third child"):
         os.kill(child, signal.SIGKILL)
-    _, second = fleet.app.send_task("journal.learn", ({"ports": 8},), queue="host.one").get(timeout=30)
+        pids.append(child)
+    pids += [standing.app.send_task("journal.learn", ({"ports": 9},), queue="host.reborn").get(timeout=30)[1]]
 
-    fleet.wait(lambda: fleet.rows("journal")["one"].capabilities == {"ports": 8}, 10, "reported")
-    assert second not in {first, host.pid}
-    assert len(fleet.written("one", "init_host")) == 1
+    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 9}, 10, "reported")
+    assert len({host.pid, *pids}) == 5
+    assert len(standing.written("reborn", "init_host")) == 1

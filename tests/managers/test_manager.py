@@ -12,6 +12,8 @@ import managers.db.api
 from managers.context import RequestContext, get_admin_context
 from managers.errors import DriverNotFound, InvalidName, InvalidReport
 from managers.manager import Manager, SchedulerDependentManager
+from managers.methods import expose
+from managers.periodic import periodic_task
 from managers.reports import Capabilities
 
 
@@ -33,6 +35,13 @@ class Volumes(SchedulerDependentManager[Disk], service_name="volume"):
 
 class Network(SchedulerDependentManager[None], service_name="network"):
     """A manager that only says what it was told."""
+
+
+class Exposing(Manager[None], service_name="exposing"):
+    """A manager that the fleet may call."""
+
+    @expose
+    def attach(self) -> None: ...
 
 
 class Outbox:
@@ -246,3 +255,62 @@ def test_wrong_capabilities_are_refused_at_the_update_and_the_earlier_ones_kept(
 
 def test_a_manager_shows_its_service_and_host() -> None:
     assert repr(Network("rack1-07")) == "<Network network on rack1-07>"
+
+
+def test_a_manager_class_is_checked_where_it_is_defined() -> None:
+    with pytest.raises(TypeError, match=r"Forgetful\.attach overrides an exposed method"):
+
+        class Forgetful(Exposing):
+            def attach(self) -> None: ...  # type: ignore[override]
+
+
+def test_a_subclass_that_overrides_the_periodic_run_and_calls_super_runs_the_due_tasks(outbox: Outbox) -> None:
+    order: list[str] = []
+
+    class Marked(SchedulerDependentManager[None], service_name="marked"):
+        @periodic_task(spacing=0)
+        def measure(self) -> None:
+            order.append("measured")
+            self.update_service_capabilities({"gb": 1})
+
+        def periodic_tasks(self, context: RequestContext | None = None) -> None:
+            order.append("own")
+            super().periodic_tasks(context)
+
+    marked = Marked("a")
+    marked.reporter = outbox
+    marked.periodic_tasks(get_admin_context())
+
+    assert order == ["own", "measured"]
+    assert outbox.sent == [("marked", {"gb": 1})]
+
+
+def test_a_plain_manager_runs_its_due_tasks_and_reports_nothing() -> None:
+    class Plain(Manager[None], service_name="plain"):
+        ran = 0
+
+        @periodic_task(run_immediately=True)
+        def measure(self) -> None:
+            self.ran += 1
+
+    plain = Plain("a")
+    plain.periodic_tasks()
+    plain.periodic_tasks()
+
+    assert plain.ran == 1
+
+
+def test_two_instances_of_one_class_have_last_runs_of_their_own() -> None:
+    class Plain(Manager[None], service_name="plain"):
+        ran = 0
+
+        @periodic_task(run_immediately=True)
+        def measure(self) -> None:
+            self.ran += 1
+
+    first, second = Plain("a"), Plain("a")
+    first.periodic_tasks()
+    second.periodic_tasks()
+
+    assert (first.ran, second.ran) == (1, 1)
+    assert first.schedule is not second.schedule

@@ -137,13 +137,13 @@ def test_forgetting_drops_one_service_and_what_a_crash_left_of_it(tmp_path: Path
     memory = HostMemory(tmp_path)
     for service in ("volume", "volume-2"):
         memory.remember(service, {"gb": 1})
-        (tmp_path / f".{service}.abc").write_text('{"gb"')
+        (tmp_path / f".{service}.json.abc").write_text('{"gb"')
 
     memory.forget("volume")
     memory.forget("never-there")
 
     assert memory.recall("volume") is None
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".volume-2.abc", "volume-2.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".volume-2.json.abc", "volume-2.json"]
 
 
 def test_an_operator_can_read_what_a_host_remembers(tmp_path: Path) -> None:

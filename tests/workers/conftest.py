@@ -11,8 +11,10 @@ import pytest
 from celery import Celery
 
 from managers import db
+from tests.workers.network import NetworkManager
 from workers.adoption import celeriac_app
 from workers.config import load_settings
+from workers.testing import Cluster
 
 
 class HandClock:
@@ -114,3 +116,19 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Celery]]:
 
     db.close()
     db.use(None)
+
+
+@pytest.fixture
+def network(cluster: Cluster) -> list[NetworkManager]:
+    """Managers on the hosts "here" and "there" of the test's cluster."""
+    return cluster.start(NetworkManager, hosts=["here", "there"])
+
+
+@pytest.fixture
+def here(network: list[NetworkManager]) -> NetworkManager:
+    return network[0]
+
+
+@pytest.fixture
+def there(network: list[NetworkManager]) -> NetworkManager:
+    return network[1]

@@ -14,13 +14,15 @@ from kombu import Queue
 from managers.errors import DriverNotFound
 from managers.host import HostManager
 from managers.manager import Manager
+from managers.methods import expose
 from managers.reports import REPORT_TASK
 from workers.adoption import celeriac_app
 from workers.beat import Periods
 from workers.config import load_settings
 from workers.errors import AlreadyAdopted, InvalidSettings, UnknownService
-from workers.registry import registry_of
-from workers.steps import HostStep, TicksStep
+from workers.listening import FanoutStep
+from workers.registry import is_adopted, registry_of
+from workers.steps import HostStep
 
 MakeApp = Callable[..., Celery]
 
@@ -100,7 +102,7 @@ def test_its_workers_get_the_steps_that_run_the_managers(make_app: MakeApp, mine
     make_app(app=mine)
 
     assert HostStep in mine.steps["worker"]
-    assert TicksStep in mine.steps["consumer"]
+    assert FanoutStep in mine.steps["consumer"]
 
 
 def test_managers_come_from_the_setting_and_from_the_call(make_app: MakeApp, mine: Celery) -> None:
@@ -169,6 +171,43 @@ def test_reports_of_two_applications_reach_the_table_of_their_own(make_app: Make
     assert [[row.host for row in registry_of(app).table.hosts()] for app in apps] == [["one"], ["other"]]
 
 
+def test_managers_of_two_applications_use_the_database_of_their_own(make_app: MakeApp, tmp_path: Path) -> None:
+    class Keeper(Manager[None], service_name="keeper"):
+        @expose
+        def register(self) -> list[str]:
+            self.db.upgrade()
+            self.db.service_register("keeper", self.host, version="1")
+            return [record.host for record in self.db.service_get_all()]
+
+    apps = [make_app(Keeper, name=name, host=name) for name in ("one", "other")]
+    for app in apps:
+        app.conf.task_always_eager = True
+
+    answers = [Keeper.register.using(app).call() for app in apps]
+
+    assert answers == [["one"], ["other"]]
+    assert all((tmp_path / name / "celeriac.db").exists() for name in ("one", "other"))
+
+
+def test_an_option_that_no_task_knows_is_refused_with_the_nearest(make_app: MakeApp, mine: Celery) -> None:
+    class Hasty(Manager[None], service_name="hasty"):
+        @expose(acks_lat=True)
+        def work(self) -> None: ...
+
+    with pytest.raises(TypeError, match=r"Hasty\.work is exposed with 'acks_lat', .*did you mean 'acks_late'"):
+        make_app(Hasty, app=mine)
+    assert not is_adopted(mine)
+
+
+def test_an_application_that_takes_no_json_takes_it_for_celeriacs_own_messages(make_app: MakeApp, mine: Celery) -> None:
+    mine.conf.update(task_serializer="pickle", accept_content=["pickle"])
+
+    make_app(Volumes, app=mine)
+
+    assert mine.conf.accept_content == ["pickle", "json"]
+    assert mine.conf.task_serializer == "pickle"
+
+
 def test_a_pool_child_belongs_to_the_application_whose_worker_forked_it(make_app: MakeApp) -> None:
     one, other = make_app(name="one"), make_app(name="other")
     plain = Celery("plain", set_as_current=False)
@@ -231,3 +270,12 @@ def test_the_fleet_is_where_the_application_is_unless_a_setting_says_otherwise(t
     assert addresses() == ("redis://prod:6379/3", "redis://prod:6379/3")
     assert addresses(table_url="redis://table:1/0") == ("redis://prod:6379/3", "redis://table:1/0")
     assert addresses(broker_url="redis://other:1/0") == ("redis://other:1/0", "redis://other:1/0")
+
+
+def test_an_application_of_the_old_protocol_is_refused_and_stays_as_it_was(make_app: MakeApp, mine: Celery) -> None:
+    mine.conf.task_protocol = 1
+
+    with pytest.raises(InvalidSettings, match="task_protocol 1"):
+        make_app(Volumes, app=mine)
+
+    assert set(mine.conf.beat_schedule) == {"mine"}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from celery.beat import PersistentScheduler, ScheduleEntry, Scheduler
+from celery.beat import PersistentScheduler, ScheduleEntry, Scheduler, Service
+from celery.signals import beat_init
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +52,18 @@ class Beat:
         if is_due:
             self.last = self.wall(fleet)
         return (period_number(fleet, self.interval) if is_due else None), sleep
+
+
+def test_a_schedule_assigned_after_adoption_loses_no_tick(make_app: Callable[..., Celery]) -> None:
+    app = make_app(Watched)
+    app.conf.beat_schedule = {"mine": {"task": "mine.slow", "schedule": 30.0}}
+    service = Service(app, scheduler_cls=Scheduler)
+
+    beat_init.send(sender=service)
+
+    assert set(service.scheduler.schedule) >= {
+        "mine", "celeriac: watched.periodic_tasks", "celeriac: scheduler.periodic_tasks",
+    }  # fmt: skip
 
 
 class Wall:

@@ -30,7 +30,7 @@ def test_without_a_word_all_is_local(state_dir: Path) -> None:
     assert settings.host == socket.gethostname()
     assert settings.managers == ("managers.host:HostManager",)
     assert (settings.services, settings.tasks, settings.labels) == ((), (), "")
-    assert (settings.periodic_interval, settings.heartbeat_interval) == (60, 10)
+    assert (settings.periodic_interval, settings.heartbeat_interval, settings.shutdown_timeout) == (60, 10, 60)
     assert settings.host_dir == state_dir / ".celeriac" / "hosts" / settings.host
 
 
@@ -71,8 +71,11 @@ def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyP
         "SERVICES": "volume",
         "TASKS": "my.tasks,",
         "LABELS": "zone=a",
+        "CALL_TIMEOUT": "3",
+        "CAST_EXPIRES": "300",
         "PERIODIC_INTERVAL": "5",
         "HEARTBEAT_INTERVAL": "0.5",
+        "SHUTDOWN_TIMEOUT": "7.5",
     }
     assert set(said) == {name.upper() for name in Settings.model_fields}
     for name, value in said.items():
@@ -83,7 +86,8 @@ def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyP
     assert settings.managers == ("a.b:C", "d.e:F")
     assert (settings.services, settings.tasks) == (("volume",), ("my.tasks",))
     assert settings.parsed_labels == {"zone": "a"}
-    assert (settings.periodic_interval, settings.heartbeat_interval) == (5, 0.5)
+    assert (settings.periodic_interval, settings.heartbeat_interval, settings.shutdown_timeout) == (5, 0.5, 7.5)
+    assert (settings.call_timeout, settings.cast_expires) == (3, 300)
     assert (settings.host, settings.fleet, settings.db_driver) == ("rack1-07", "blue", "my.db")
     assert str(settings.host_dir) == "/srv/fleet/hosts/rack1-07"
 
@@ -94,7 +98,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyP
         ("CELERIAC_BROKER_ULR", "did you mean CELERIAC_BROKER_URL?"),
         ("CELERIAC_HEARTBEAT", "did you mean CELERIAC_HEARTBEAT_INTERVAL?"),
         ("CELERIAC_LABEL", "did you mean CELERIAC_LABELS?"),
-        ("CELERIAC_XYZZYPLUGH", "known are CELERIAC_BROKER_URL, CELERIAC_DATABASE_URL"),
+        ("CELERIAC_XYZZYPLUGH", "known are CELERIAC_BROKER_URL, CELERIAC_CALL_TIMEOUT"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:

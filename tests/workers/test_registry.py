@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from managers.errors import InvalidName
+from managers.errors import InvalidName, NotAdopted
 from managers.host import HostManager
 from managers.manager import Manager, SchedulerDependentManager
 from managers.memory import HostMemory
+from managers.periodic import periodic_task
+from managers.runs import ProcessRuns
 from scheduler.manager import SchedulerManager
 from workers.adoption import celeriac_app
 from workers.config import load_settings
-from workers.errors import NotAdopted, UnknownService
+from workers.errors import UnknownService
 from workers.registry import registry_of
 
 MakeApp = Callable[..., Celery]
@@ -188,3 +190,55 @@ def test_nothing_is_connected_before_it_is_needed(tmp_path: Path, monkeypatch: p
 
     assert registry.clock.now() > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_message_of_a_service_that_this_worker_does_not_run_is_refused(make_app: MakeApp) -> None:
+    registry = registry_of(make_app(Volumes, Plain, services="plain", host="h1"))
+    assert isinstance(registry.own("volume"), Volumes)
+    registry.enter_worker()
+
+    with pytest.raises(UnknownService, match="host 'h1' runs plain, not 'volume'"):
+        registry.own("volume")
+    assert isinstance(registry.own("plain"), Plain)
+
+
+def test_outside_a_worker_nobody_else_can_be_in_a_task_of_the_pool(make_app: MakeApp) -> None:
+    registry = registry_of(make_app(Plain))
+
+    with registry.alone("plain", "lift") as first, registry.alone("plain", "lift") as second:
+        assert first is second is True
+
+
+def test_in_a_worker_one_at_a_time_is_in_a_task_of_the_pool(make_app: MakeApp) -> None:
+    registry = registry_of(make_app(Plain))
+    registry.enter_worker()
+
+    with (
+        registry.alone("plain", "lift") as first,
+        registry.alone("plain", "lift") as second,
+        registry.alone("plain", "other") as other,
+    ):
+        assert (first, second, other) == (True, False, True)
+    with registry.alone("plain", "lift") as again:
+        assert again is True
+
+
+def test_a_manager_of_a_worker_keeps_last_runs_on_its_host_and_those_of_the_fleet_in_the_table(
+    make_app: MakeApp,
+) -> None:
+    class Sweeping(Manager[None], service_name="sweeping"):
+        @periodic_task(scope="fleet")
+        def sweep(self) -> None:
+            """Sweep."""
+
+    registry = registry_of(make_app(Plain, Sweeping))
+    assert isinstance(registry.local("plain").schedule.runs, ProcessRuns)
+    assert registry.local("plain").schedule.send is None
+    registry.enter_worker()
+
+    plain, sweeping = registry.local("plain").schedule, registry.local("sweeping").schedule
+    assert plain.runs.advance("plain", "dust", None, 60.0)
+    registry.forget()
+    assert registry.local("plain").schedule.runs.last_run("plain", "dust") == 60.0
+    assert plain.send is not None
+    assert sweeping.fleet_runs is registry.table

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from managers.context import RequestContext, get_admin_context
+from managers.context import RequestContext, current_context, get_admin_context
 from managers.manager import Manager
 from managers.periods import Tick
 from workers.runner import TickRunner
@@ -77,6 +77,38 @@ def test_a_tick_runs_the_managers_periodic_tasks_in_its_context(bench: Bench) ->
 
     assert bench.ran.get() == 0
     assert bench.work.contexts == [context]
+
+
+def test_periodic_tasks_are_due_by_the_ticks_own_time_not_that_of_its_handling(
+    hand_clock: Any, mailbox: Callable[[], Any]
+) -> None:
+    bench = Bench(hand_clock, mailbox(), offset=12.5)
+    times: list[float] = []
+    bench.work.periodic_tasks = lambda context=None: times.append(bench.work.schedule.now())  # type: ignore[method-assign,misc]
+    hand_clock.set(bench.first * INTERVAL + 30)
+    bench.runner.start()
+
+    assert bench.offer(0)
+    assert bench.ran.get() == 0
+    bench.clock.advance(INTERVAL)
+    assert bench.offer(1)
+    assert bench.ran.get() == 1
+
+    assert times == [(bench.first + period) * INTERVAL + 12.5 for period in (0, 1)]
+    assert bench.runner.stop(10)
+
+
+def test_the_ticks_context_is_current_in_its_run_and_gone_afterwards(bench: Bench) -> None:
+    current: list[RequestContext | None] = []
+    bench.work.periodic_tasks = lambda context=None: current.append(current_context())  # type: ignore[method-assign,misc]
+    bench.runner._on_run = lambda tick: (current.append(current_context()), bench.ran.put(tick.number))[1]
+    context = RequestContext(user="beat")
+    bench.runner.start()
+
+    bench.offer(0, context)
+    bench.ran.get()
+
+    assert current == [context, None]
 
 
 def test_each_period_is_run_once_and_never_an_older_one(bench: Bench) -> None:

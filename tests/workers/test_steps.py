@@ -9,9 +9,11 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from managers.host import HostManager
+from managers.manager import Manager
+from managers.methods import expose
 from workers.errors import InvalidSettings
 from workers.registry import registry_of
-from workers.steps import HostStep, _slots
+from workers.steps import LIFECYCLE, HostStep, _slots
 
 MakeApp = Callable[..., Celery]
 
@@ -28,6 +30,21 @@ def test_a_worker_consumes_its_services_queues_beside_the_applications_own(make_
     assert set(consumed(app)) == {"celery", "host", "host.h1"}
     assert registry_of(app).in_worker
     assert registry_of(app).settings.host_dir.is_dir()
+
+
+def test_a_host_is_cleaned_up_and_leaves_whatever_its_pool_stumbles_over(make_app: MakeApp) -> None:
+    done: list[str] = []
+    step = HostStep(SimpleNamespace(app=make_app(HostManager, host="h1")))
+    step._stopping = SimpleNamespace(join=lambda: 1 / 0)
+    worker = SimpleNamespace(
+        **{LIFECYCLE: SimpleNamespace(stop=lambda: done.append("stopped"), leave=lambda: done.append("left"))}
+    )
+
+    for end in (step.stop, step.terminate):
+        with pytest.raises(ZeroDivisionError):
+            end(worker)
+
+    assert done == ["stopped", "left"]
 
 
 def test_our_queues_keep_their_arguments_whatever_the_application_gives_its_own(
@@ -48,6 +65,23 @@ def test_a_queue_of_the_application_that_bears_a_services_name_is_refused(make_a
     app.conf.task_queues = [Queue("scheduler", Exchange("users"), "scheduler")]
 
     with pytest.raises(InvalidSettings, match="queue of its own named 'scheduler'"):
+        consumed(app)
+
+
+def test_a_task_of_the_application_that_bears_an_exposed_methods_name_is_refused(make_app: MakeApp) -> None:
+    class Volumes(Manager[None], service_name="volume"):
+        @expose
+        def create(self) -> None: ...
+
+    def create() -> None: ...
+
+    users = Celery("users", broker="memory://", set_as_current=False)
+    users.task(name="volume.create", shared=False)(create)
+    users.finalize()
+    with pytest.warns(Warning, match=r"volume\.create"):
+        app = make_app(Volumes, app=users, host="h1")
+
+    with pytest.raises(InvalidSettings, match=r"task of its own named 'volume\.create'"):
         consumed(app)
 
 

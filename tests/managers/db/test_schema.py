@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Never
@@ -10,12 +12,15 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from managers import db
 from managers.db import api, schema, session
 from managers.db.engine import engine
 from managers.db.models import Base
+
+ROOT = Path(__file__).parents[3]
 
 AtOnce = Callable[..., list[str]]
 
@@ -40,6 +45,32 @@ def test_an_empty_database_is_brought_to_the_codes_revision(empty: str) -> None:
 
     assert schema.revision() == schema.head() == "0001"
     assert tables() == {"alembic_version", "services"}
+
+
+def test_the_steps_are_counted_up_and_the_newest_is_the_head_that_alembic_finds() -> None:
+    directory = ScriptDirectory.from_config(schema.config())
+
+    steps = [script.revision for script in directory.walk_revisions("base", "heads")]
+
+    assert steps == sorted(schema._numbers(), reverse=True)
+    assert directory.get_heads() == [schema.head()]
+
+
+def test_a_database_that_is_up_to_date_costs_no_import_of_alembic(sqlite_url: str) -> None:
+    db.use(sqlite_url)
+    db.upgrade()
+    script = f"""
+import sys
+import workers.celery
+from managers import db
+db.use({sqlite_url!r})
+db.upgrade()
+print([name for name in sys.modules if name.partition(".")[0] == "alembic"])
+"""
+
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "[]\n"
 
 
 def test_models_and_migrations_agree(database: str) -> None:
