@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from managers.reports import Capabilities
+from scheduler.amounts import Amounts, quantity
 
 #: Missed intervals after which a host is stale.
 MISSED = 3
 
-#: Numeric capabilities that tasks withdraw from; all other numbers are measurements.
+#: Numeric capabilities that are shown as claimable; any other is too as long as a task claims some of it.
 CLAIMABLE = ("slots", "cpus", "memory_mb", "gpus")
 
 
@@ -92,6 +93,10 @@ class Host:
     reported_seconds_ago: float | None
     capabilities: Capabilities
     identity: Identity
+    #: Sequence of the report by which the capabilities last changed; with the boot it names what was reported.
+    changed: int = -1
+    #: Thousandths that open claims hold.
+    used: Amounts = field(default_factory=dict)
     total: Mapping[str, float] = field(default_factory=dict)
     free: Mapping[str, float] = field(default_factory=dict)
 
@@ -108,6 +113,7 @@ class Host:
         disabled: str | None,
         draining: str | None,
         now: float,
+        used: Amounts | None = None,
     ) -> Self:
         """Judge the row from what the table holds at *now* (Redis's time)."""
         seen = max(0.0, now - (stale_at - MISSED * identity.heartbeat_interval))
@@ -124,9 +130,10 @@ class Host:
         draining_reasons = [] if draining is None else [f"draining: {draining}"]
         disabled_reasons = [] if disabled is None else [f"disabled: {disabled}"]
         state = "stale" if stale else "draining" if draining_reasons else "disabled" if disabled_reasons else "up"
+        used = used or {}
         total = {
             key: value
-            for key in CLAIMABLE
+            for key in dict.fromkeys((*CLAIMABLE, *sorted(used)))
             if isinstance(value := capabilities.get(key), int | float) and not isinstance(value, bool)
         }
         return cls(
@@ -138,8 +145,10 @@ class Host:
             reported_seconds_ago=None if reported is None else round(reported, 3),
             capabilities=capabilities,
             identity=identity,
+            changed=-1 if report is None else report.get("changed", -1),
+            used=used,
             total=total,
-            free=dict(total),
+            free={key: _left(value, used.get(key, 0)) for key, value in total.items()},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,6 +164,11 @@ class Host:
             "total": dict(self.total),
             "free": dict(self.free),
         }
+
+
+def _left(total: float, used: int) -> float:
+    """Return what is left of *total* when thousandths of it are *used*; less than nothing if it shrank meanwhile."""
+    return quantity(round(total * 1000) - used) if used else total
 
 
 def aggregate(hosts: Iterable[Host]) -> dict[str, tuple[Any, Any]]:

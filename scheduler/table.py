@@ -5,8 +5,10 @@ Keys, all under ``celeriac:{<fleet>}:`` so that they share one hash slot; member
 =============  ====  ===================================================================================================
 hosts          hash  member -> who holds the name: instance, boot, machine, pid, version, intervals, joined_at
 presence       zset  member -> the moment it is stale unless it is heard of again
-reports        hash  member -> sequence, at, interval of the newest report; known: that of the capabilities
+reports        hash  member -> sequence, at, interval of the newest report; known: that of the capabilities, changed:
+                     that of the report by which they last changed
 capabilities   hash  member -> what it reported; no entry where it reported nothing but liveness
+totals         hash  member -> the numbers among those, which tasks may claim, in thousandths
 disabled       hash  member -> the operator's reason; outlives the member
 draining       hash  member -> why it takes no new work
 runs           hash  <service>.<task> -> what counts as the last run of a periodic task of the whole fleet
@@ -17,12 +19,13 @@ counters       hash  reports_stored, reports_old, reports_unknown, reports_refus
 A worker's main process owns its members: ``join`` at start, ``heartbeat`` every interval, ``leave`` at the end. The
 scheduler owns reports and capabilities (``store``) and forgets the dead (``prune``). All time is Redis's own; nothing
 here reads a host's clock. A killed worker simply stops beating: stale after 3 missed beats, pruned after 6. After a
-flush every heartbeat is answered "unknown", upon which the worker joins again and reports at once.
+flush every heartbeat is answered "unknown", upon which the worker joins again and reports at once. Requests, claims and
+what else placement keeps under the same prefix stand in ``scheduler.claims``.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +34,7 @@ import redis
 from redis.exceptions import RedisError
 
 from managers.reports import Report
+from scheduler.amounts import totals
 from scheduler.connections import shown
 from scheduler.errors import HostNotFound, TableUnavailable
 from scheduler.hosts import (
@@ -64,7 +68,12 @@ class Table:
         self._url = shown(url)
         self._prefix = f"celeriac:{{{fleet}}}:"
         self._now = now
-        self._scripts = {path.stem: client.register_script(path.read_text()) for path in _LUA.glob("*.lua")}
+        prelude = (_LUA / "prelude.lua").read_text()
+        self._scripts = {
+            path.stem: client.register_script(prelude + path.read_text())
+            for path in _LUA.glob("*.lua")
+            if path.stem != "prelude"
+        }
 
     def join(
         self, identity: Identity, members: Sequence[str], *, boot: int = 0, replaces: Iterable[str] = ()
@@ -73,11 +82,10 @@ class Table:
 
         *replaces* names instances known to be dead, whose names may be taken before they are stale.
         """
-        answer = self._run(
+        answer = self.script(
             "join",
-            ("hosts", "presence", "reports", "capabilities", "draining", "since"),
             [
-                self._stamp(),
+                self.stamp(),
                 identity.to_json(),
                 boot,
                 json.dumps(list(replaces)),
@@ -96,44 +104,41 @@ class Table:
 
     def heartbeat(self, instance: str, interval: float, members: Sequence[str]) -> tuple[float, str]:
         """Return Redis's time and "ok", "unknown" (join again) or "replaced" (stop)."""
-        now, word = self._run(
-            "heartbeat", ("hosts", "presence"), [self._stamp(), instance, MISSED * interval, *members]
-        )
+        now, word = self.script("heartbeat", [self.stamp(), instance, MISSED * interval, *members])
         return float(now), word
 
     def leave(self, instance: str, members: Sequence[str]) -> int:
         """Forget *members* as far as *instance* holds them; return how many."""
-        keys = ("hosts", "presence", "reports", "capabilities", "draining")
-        return int(self._run("leave", keys, [instance, *members]))
+        return int(self.script("leave", [self.stamp(), instance, *members]))
 
     def store(self, reports: Iterable[Report]) -> list[tuple[Report, str, str]]:
         """Turn *reports* into rows, in one round trip; return (report, service, word) for each service of each.
 
         The word is "stored", "old" (late or repeated: nothing changed) or "unknown" (nobody of that name and boot).
         """
-        arguments: list[Any] = [self._stamp()]
+        arguments: list[Any] = [self.stamp()]
         told: list[tuple[Report, str]] = []
         for report in reports:
             for service, known in report.services.items():
                 told.append((report, service))
                 document = "" if known is None else json.dumps(known, sort_keys=True)
                 member = member_of(service, report.host)
-                arguments += [member, report.boot, report.sequence, json.dumps(report.interval), document]
+                claimable = json.dumps(totals(known or {}))
+                arguments += [member, report.boot, report.sequence, json.dumps(report.interval), document, claimable]
         if not told:
             return []
-        words = self._run("report", ("hosts", "reports", "capabilities", "counters"), arguments)
+        words = self.script("report", arguments)
         return [(report, service, word) for (report, service), word in zip(told, words, strict=True)]
 
     def count(self, counter: str, number: int = 1) -> None:
         """Add *number* to *counter*; asks nobody to add nothing."""
         if number:
-            with self._reached():
-                self.redis.hincrby(self._key("counters"), counter, number)
+            with self.reached():
+                self.redis.hincrby(self.key("counters"), counter, number)
 
     def prune(self, limit: int = 1000) -> list[tuple[str, Identity | None]]:
         """Forget members that have missed 6 heartbeats; return them with who held them."""
-        keys = ("hosts", "presence", "reports", "capabilities", "draining", "counters")
-        answer = self._run("prune", keys, [self._stamp(), limit, MISSED])
+        answer = self.script("prune", [self.stamp(), limit, MISSED])
         return [
             (member, Identity.from_json(held) if held else None)
             for member, held in zip(answer[::2], answer[1::2], strict=True)
@@ -141,28 +146,27 @@ class Table:
 
     def drain(self, instance: str, members: Sequence[str], reason: str) -> int:
         """Say that *members*, as far as *instance* holds them, take no new work; return how many."""
-        return int(self._run("drain", ("hosts", "draining"), [instance, reason, *members]))
+        return int(self.script("drain", [instance, reason, *members]))
 
     def disable(self, member: str, reason: str) -> None:
         """Take *member* out of placement and of the aggregate until it is enabled."""
-        with self._reached():
-            self.redis.hset(self._key("disabled"), member, reason)
+        with self.reached():
+            self.redis.hset(self.key("disabled"), member, reason)
 
     def enable(self, member: str) -> None:
         """Undo ``disable``."""
-        with self._reached():
-            self.redis.hdel(self._key("disabled"), member)
+        self.script("enable", [member])
 
     def last_run(self, service: str, task: str) -> float | None:
         """Return what counts as the fleet's last run of a periodic *task*, None if it never ran."""
-        with self._reached():
-            last = cast("str | None", self.redis.hget(self._key("runs"), f"{service}.{task}"))
+        with self.reached():
+            last = cast("str | None", self.redis.hget(self.key("runs"), f"{service}.{task}"))
         return None if last is None else float(last)
 
     def advance(self, service: str, task: str, before: float | None, after: float) -> bool:
         """Replace the fleet's last run *before* by *after*; return False where another host was first."""
         arguments = [f"{service}.{task}", "" if before is None else repr(before), repr(after)]
-        return bool(self._run("advance", ("runs",), arguments))
+        return bool(self.script("advance", arguments))
 
     def present(self, service: str) -> dict[str, bool] | None:
         """Return the hosts of *service*, each with whether it takes work; else it is absent.
@@ -170,15 +174,15 @@ class Table:
         A host is absent that missed 3 heartbeats or drains, however late its reports are. None if the table can't tell
         yet: it is younger than one heartbeat, or Redis was emptied, and others may still join.
         """
-        with self._reached():
+        with self.reached():
             pipeline = self.redis.pipeline(transaction=True)
             pipeline.time()
-            pipeline.get(self._key("since"))
-            pipeline.hvals(self._key("hosts"))
-            pipeline.zrange(self._key("presence"), 0, -1, withscores=True)
-            pipeline.hkeys(self._key("draining"))
+            pipeline.get(self.key("since"))
+            pipeline.hvals(self.key("hosts"))
+            pipeline.zrange(self.key("presence"), 0, -1, withscores=True)
+            pipeline.hkeys(self.key("draining"))
             time, since, identities, presence, draining = pipeline.execute()
-        now = self._moment(time)
+        now = self.moment(time)
         joining = max((Identity.from_json(identity).heartbeat_interval for identity in identities), default=0.0)
         if since is None or now - float(since) < joining:
             return None
@@ -191,13 +195,13 @@ class Table:
 
     def absence(self, member: str) -> str | None:
         """Return why *member* would take no work now, None if it would, or if the table can't tell yet."""
-        with self._reached():
+        with self.reached():
             pipeline = self.redis.pipeline(transaction=True)
             pipeline.time()
-            pipeline.zscore(self._key("presence"), member)
-            pipeline.hget(self._key("draining"), member)
+            pipeline.zscore(self.key("presence"), member)
+            pipeline.hget(self.key("draining"), member)
             time, stale_at, draining = pipeline.execute()
-        now = self._moment(time)
+        now = self.moment(time)
         if stale_at is None:
             return "the capability table knows no such host" if self.readiness().ready else None
         if stale_at <= now:
@@ -232,27 +236,27 @@ class Table:
 
     def counters(self) -> dict[str, int]:
         """Return how often each thing was counted."""
-        with self._reached():
-            counted = cast("dict[str, str]", self.redis.hgetall(self._key("counters")))
+        with self.reached():
+            counted = cast("dict[str, str]", self.redis.hgetall(self.key("counters")))
         return {name: int(value) for name, value in counted.items()}
 
     def now(self) -> float:
         """Return the fleet's time, Redis's clock, in seconds since 1970."""
         if self._now is not None:
             return self._now()
-        with self._reached():
-            return self._moment(self.redis.time())
+        with self.reached():
+            return self.moment(self.redis.time())
 
     def _read(self) -> tuple[float, list[Host], float | None]:
-        with self._reached():
+        with self.reached():
             pipeline = self.redis.pipeline(transaction=True)
             pipeline.time()
-            pipeline.get(self._key("since"))
-            pipeline.zrange(self._key("presence"), 0, -1, withscores=True)
-            for name in ("hosts", "reports", "capabilities", "disabled", "draining"):
-                pipeline.hgetall(self._key(name))
-            time, since, presence, hosts, reports, capabilities, disabled, draining = pipeline.execute()
-        now = self._moment(time)
+            pipeline.get(self.key("since"))
+            pipeline.zrange(self.key("presence"), 0, -1, withscores=True)
+            for name in ("hosts", "reports", "capabilities", "disabled", "draining", "used"):
+                pipeline.hgetall(self.key(name))
+            time, since, presence, hosts, reports, capabilities, disabled, draining, used = pipeline.execute()
+        now = self.moment(time)
         stale_at = dict(presence)
         rows = [
             Host.of(
@@ -263,29 +267,34 @@ class Table:
                 capabilities=json.loads(capabilities[member]) if member in capabilities else {},
                 disabled=disabled.get(member),
                 draining=draining.get(member),
+                used=json.loads(used[member]) if member in used else {},
                 now=now,
             )
             for member, identity in sorted(hosts.items())
         ]
         return now, rows, None if since is None else float(since)
 
-    def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        with self._reached():
-            return self._scripts[script](keys=[self._key(key) for key in keys], args=arguments)
+    def script(self, name: str, arguments: Sequence[Any]) -> Any:
+        """Run ``lua/<name>.lua``, which is one atomic step."""
+        with self.reached():
+            return self._scripts[name](keys=[self._prefix], args=arguments)
 
-    def _key(self, name: str) -> str:
+    def key(self, name: str) -> str:
+        """Return the key of *name* in Redis."""
         return self._prefix + name
 
-    def _moment(self, time: Any) -> float:
+    def moment(self, time: Any) -> float:
         """Return the fleet's time, *time* being what Redis's TIME answered."""
         seconds, microseconds = time
         return self._now() if self._now is not None else seconds + microseconds / 1e6
 
-    def _stamp(self) -> str:
+    def stamp(self) -> str:
+        """Return what scripts take for the time: nothing, so that they ask Redis, or a test's."""
         return "" if self._now is None else f"{self._now():.6f}"
 
     @contextmanager
-    def _reached(self) -> Any:
+    def reached(self) -> Iterator[None]:
+        """Return a block in which Redis's silence becomes TableUnavailable."""
         try:
             yield
         except (RedisError, OSError) as error:

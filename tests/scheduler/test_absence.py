@@ -126,8 +126,8 @@ def test_senders_go_by_the_servers_clock(table: Table, table_url: str, joined: L
     client: Any = connect(table_url)
     elsewhere = Table(client, fleet=fleet)
     seconds, _ = client.time()
-    client.zadd(elsewhere._key("presence"), {"volume/a": seconds + 30, "volume/b": seconds - 30})
-    client.set(elsewhere._key("since"), seconds - 1000)
+    client.zadd(elsewhere.key("presence"), {"volume/a": seconds + 30, "volume/b": seconds - 30})
+    client.set(elsewhere.key("since"), seconds - 1000)
 
     assert elsewhere.present("volume") == {"a": True, "b": False}
     assert elsewhere.absence("volume/a") is None

@@ -56,7 +56,7 @@ def test_tasks_of_one_name_in_two_services_and_two_tasks_of_one_are_apart(table:
 
 def test_after_redis_was_emptied_a_host_that_saw_a_run_yields_to_what_is_there(table: Table) -> None:
     table.advance("volume", "sweep", None, 60.0)
-    table.redis.delete(table._key("runs"))
+    table.redis.delete(table.key("runs"))
 
     assert table.advance("volume", "sweep", 60.0, 120.0) is False
     assert table.last_run("volume", "sweep") is None

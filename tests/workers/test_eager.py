@@ -150,7 +150,7 @@ def test_a_process_whose_name_another_took_says_so_instead_of_reporting(app: Cel
 
 def test_the_scheduler_prunes_in_eager_mode_too(app: Celery, eager_table: Table) -> None:
     app.tasks["counting.periodic_tasks"].delay()
-    eager_table.redis.zadd(eager_table._key("presence"), {"counting/here": 1.0})
+    eager_table.redis.zadd(eager_table.key("presence"), {"counting/here": 1.0})
 
     app.tasks["scheduler.periodic_tasks"].delay()
 

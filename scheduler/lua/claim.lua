@@ -1,0 +1,77 @@
+-- The one step that claims: a unit gets the first of its candidates that still fit, all of them or none. Only this
+-- script adds claims for work to be done, and it checks live numbers: whatever the caller believed, no host is given
+-- more than it has.
+-- KEYS  the prefix of all keys
+-- ARGV  now ('' = this server's clock), unit, the shape it waits under, seconds in which a host must begin,
+--       candidates (JSON: host, service, boot, changed {member: sequence}, amounts {member: {resource: thousandths}}),
+--       what to remember the host by ('' = nothing), then the ids of the unit's requests
+-- Returns {"claimed", host, attempt, host, attempt, ...}; {"placed", host, attempt} if it was claimed before; {"gone"}
+-- if it no longer waits; {"refused", code, code, ...} with a code for each candidate looked at: absent, stale, draining,
+-- disabled, changed (it reported anew since), or full:<resource>.
+local now = moment(ARGV[1])
+local unit, shape = ARGV[2], ARGV[3]
+local held = redis.call('HGET', key('placed'), ARGV[7])
+if held then return {'placed', held, redis.call('HGET', key('attempts'), ARGV[7])} end
+if not redis.call('ZSCORE', key('pending:' .. shape), unit) then return {'gone'} end
+
+local function refusal(candidate)
+  local member = candidate.service .. '/' .. candidate.host
+  local identity = redis.call('HGET', key('hosts'), member)
+  if not identity or cjson.decode(identity).boot ~= candidate.boot then return 'absent' end
+  if tonumber(redis.call('ZSCORE', key('presence'), member) or 0) <= now then return 'stale' end
+  if redis.call('HEXISTS', key('draining'), member) == 1 then return 'draining' end
+  if redis.call('HEXISTS', key('disabled'), member) == 1 then return 'disabled' end
+  for of, sequence in pairs(candidate.changed) do
+    local report = redis.call('HGET', key('reports'), of)
+    if not report or cjson.decode(report).changed ~= sequence then return 'changed' end
+  end
+  for of, resources in pairs(candidate.amounts) do
+    local total = cjson.decode(redis.call('HGET', key('totals'), of) or '{}')
+    local used = cjson.decode(redis.call('HGET', key('used'), of) or '{}')
+    for resource, amount in pairs(resources) do
+      if (total[resource] or 0) - (used[resource] or 0) < amount then return 'full:' .. resource end
+    end
+  end
+  return nil
+end
+
+local wanted, fitting, codes = #ARGV - 6, {}, {'refused'}
+for _, candidate in ipairs(cjson.decode(ARGV[5])) do
+  local code = refusal(candidate)
+  if code then
+    codes[#codes + 1] = code
+  else
+    codes[#codes + 1] = 'fits'
+    fitting[#fitting + 1] = candidate
+    if #fitting == wanted then break end
+  end
+end
+if #fitting < wanted then return codes end
+
+local answer = {'claimed'}
+for i, candidate in ipairs(fitting) do
+  local id, host = ARGV[6 + i], candidate.host
+  local request = cjson.decode(redis.call('HGET', key('requests'), id))
+  local attempt = redis.call('HINCRBY', key('attempts'), id, 1)
+  local field = id .. ':' .. attempt
+  redis.call('HSET', key('claims:' .. host), field, cjson.encode({
+    id = id, attempt = attempt, task_id = request.task_id, task = request.task, service = candidate.service,
+    host = host, boot = candidate.boot, state = 'placed', placed_at = seconds(now), amounts = candidate.amounts,
+    is_late = request.is_late}))
+  withdraw(candidate.amounts, 1)
+  redis.call('HSET', key('placed'), id, host)
+  redis.call('HSET', key('ran'), request.task_id, host)
+  redis.call('ZADD', key('ran_at'), seconds(now), request.task_id)
+  redis.call('ZADD', key('deadlines'), seconds(now + ARGV[4]), host .. ' ' .. field)
+  if ARGV[6] ~= '' then
+    redis.call('HSET', key('sticky'), ARGV[6], host)
+    redis.call('ZADD', key('sticky_at'), seconds(now), ARGV[6])
+  end
+  count('requests_placed')
+  answer[#answer + 1] = host
+  answer[#answer + 1] = tostring(attempt)
+end
+unpark(unit, shape)
+redis.call('ZREM', key('timeouts'), unit)
+redis.call('HDEL', key('gangs'), unit)
+return answer

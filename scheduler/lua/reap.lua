@@ -1,0 +1,33 @@
+-- What was not begun in time is placed elsewhere, and what was to wait for its time waits for a place.
+-- KEYS  the prefix of all keys
+-- ARGV  now ('' = this server's clock), how many of each to look at
+-- Returns how many claims ended.
+local now = moment(ARGV[1])
+local ended = 0
+for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', seconds(now), 'LIMIT', 0, ARGV[2])) do
+  local host, field = string.match(entry, '^(%S+) (%S+)$')
+  local held = redis.call('HGET', key('claims:' .. host), field)
+  redis.call('ZREM', key('deadlines'), entry)
+  if held then
+    local claim = cjson.decode(held)
+    local request = redis.call('HGET', key('requests'), claim.id)
+    local why = host .. ' did not begin it in time'
+    note_failure(host, now)
+    count('claims_missed')
+    ended = ended + 1
+    if end_claim(claim) then
+      write_down(claim, request and cjson.decode(request), 'missed', now, why)
+      place_again(claim.id, now, why, host)
+    end
+  end
+end
+for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', seconds(now), 'LIMIT', 0, ARGV[2])) do
+  local unit, shape = string.match(entry, '^(%S+) (%S+)$')
+  redis.call('ZREM', key('delayed'), entry)
+  local order = redis.call('HGET', key('orders'), unit)
+  if order then
+    park(unit, shape, order, now)
+    wake('due', '')
+  end
+end
+return ended
