@@ -1,0 +1,187 @@
+"""Claims: what hosts have been asked for, withdrawn from what they report, in Redis.
+
+The life of a request::
+
+    submit ──► pending ──claim──► placed ──start──► running ──release──► over
+      │           ▲                 │                  │
+      └─► delayed ┘◄── not begun ───┘◄── host gone ────┤ (acks_late)
+                                                       └──► failing ──finish──► over
+
+Only ``claim.lua`` gives a request a host, and it looks at live numbers: the one source of safety. A claim is named by
+its request and the attempt, ``<id>:<attempt>``; every step is idempotent by that name. Its message is fenced by it: a
+host begins only what ``start.lua`` finds claimed for it and not begun. All time is Redis's own.
+
+Keys, under the prefix of ``scheduler.table``; a *unit* is what is placed at once: a request, or a gang of them. The
+scripts find the keys of hosts and shapes themselves, so they take the prefix as their only key; one hash tag keeps all
+in one slot. Amounts are thousandths.
+
+===================  ======  ===========================================================================================
+requests             hash    id -> what is asked (``scheduler.requests``), with its shape
+messages             hash    id -> the Celery message that goes to the host
+submitted, orders    hash    id -> when it was recorded; its place in line: rank, then arrival
+open                 hash    task id -> id of its newest request
+gangs                hash    unit -> ids that are placed together
+pending:<shape>      zset    unit -> order, of those that wait for a host; all of a shape fit the same hosts
+shapes               zset    shape -> order of its first unit
+announced            zset    shape -> when somebody first said that it should be looked at, and nobody has since
+delayed              zset    "<unit> <shape>" -> its eta
+timeouts             zset    unit -> when it is given up
+placed               hash    id -> host of its open claim
+attempts, strikes    hash    id -> how often it was claimed; how often that came to nothing
+avoided              hash    id -> hosts that did not begin it in time
+claims:<host>        hash    "<id>:<attempt>" -> task, service, boot, state (placed, running), times, amounts
+used                 hash    member -> the sum of its claims, by resource
+deadlines            zset    "<host> <id>:<attempt>" -> when it must have begun
+failing              hash    id -> kind (timeout, expired, revoked, attempts, lost) and why; its result is to be written
+ended                list    attempts that ended, for the history
+ran, ran_at          hash    task id -> the host it was placed on last; when, so that old ones can go
+sticky, sticky_at    hash    what ``sticky`` names -> the host it was placed on last; when
+failures, failed     hash    host -> how often something failed there since it last succeeded; when last
+events               stream  what happened by which a request may fit that did not: what, host
+reaper               text    the scheduler whose turn it is to reap
+===================  ======  ===========================================================================================
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from scheduler.amounts import quantity
+from scheduler.snapshot import Candidate
+from scheduler.table import Table
+
+#: Seconds by which what a host says it runs may be older than what Redis knows it began.
+RECENT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one host holds for one attempt to run one task. ``state`` is placed or running; times are Redis's."""
+
+    id: str
+    attempt: int
+    task_id: str
+    task: str
+    service: str
+    host: str
+    state: str
+    placed_at: float
+    started_at: float | None
+    amounts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def claims(self) -> dict[str, int | float]:
+        """The amounts as the task claimed them."""
+        return {
+            resource: quantity(amount)
+            for resources in self.amounts.values()
+            for resource, amount in sorted(resources.items())
+        }
+
+    @classmethod
+    def from_json(cls, text: str) -> "Claim":
+        """Return the claim in *text*, which a script wrote."""
+        values = json.loads(text)
+        started_at = values.get("started_at")
+        return cls(
+            id=values["id"],
+            attempt=int(values["attempt"]),
+            task_id=values["task_id"],
+            task=values["task"],
+            service=values["service"],
+            host=values["host"],
+            state=values["state"],
+            placed_at=float(values["placed_at"]),
+            started_at=None if started_at is None else float(started_at),
+            amounts=values["amounts"] or {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim came to: "claimed" or "placed" (it was before) with hosts and attempts; "gone"; "refused", why."""
+
+    word: str
+    places: Sequence[tuple[str, int]] = ()
+    refusals: Sequence[str] = ()
+
+
+class Claims:
+    """The claims of the fleet whose *table* it is; every method is one atomic step, or a reading.
+
+    All raise TableUnavailable when Redis doesn't answer: then nothing happened, or it happened and may be said again.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def claim(
+        self, ids: Sequence[str], shape: str, candidates: Iterable[Candidate], claims: Mapping[str, int], *,
+        start_deadline: float, sticky: str | None = None,
+    ) -> Claimed:  # fmt: skip
+        """Give each of *ids*, a unit, one of *candidates*: the first that still fit; or none any."""
+        offered = [
+            {
+                "host": candidate.host,
+                "service": candidate.service,
+                "boot": candidate.boot,
+                "changed": candidate.changed,
+                "amounts": candidate.amounts(claims),
+            }
+            for candidate in candidates
+        ]
+        word, *answer = self.table.script(
+            "claim",
+            [self.table.stamp(), ids[0], shape, start_deadline, json.dumps(offered), sticky or "", *ids],
+        )
+        if word == "refused":
+            return Claimed(word, refusals=answer)
+        return Claimed(word, [(host, int(attempt)) for host, attempt in zip(answer[::2], answer[1::2], strict=True)])
+
+    def start(self, host: str, request_id: str, attempt: int) -> str:
+        """Return "go" if *host* may begin; "running" if it was begun before, "gone" if the claim ended."""
+        return cast("str", self.table.script("start", [self.table.stamp(), host, request_id, attempt]))
+
+    def release(
+        self, host: str, request_id: str, attempt: int, outcome: str, *, then: str = "over", seconds: float = 0.0,
+        why: str = "",
+    ) -> bool:  # fmt: skip
+        """End a claim; return whether there was one. ``release.lua`` says what *then* may be."""
+        arguments = [self.table.stamp(), host, request_id, attempt, outcome, then, seconds, why]
+        return bool(self.table.script("release", arguments) == "released")
+
+    def reap(self, limit: int = 1000) -> int:
+        """End what was not begun in time, and have it placed elsewhere; return how many."""
+        return int(self.table.script("reap", [self.table.stamp(), limit]))
+
+    def reconcile(
+        self, host: str, boot: int, at: float, running: Sequence[Mapping[str, Any]], members: Sequence[str]
+    ) -> tuple[int, int, int]:
+        """Make the claims of *host* what it said *at* that moment it runs; return how many it adopted, dropped, repaired."""
+        arguments = [self.table.stamp(), host, boot, at, RECENT, json.dumps(list(running)), *members]
+        adopted, dropped, repaired = self.table.script("reconcile", arguments)
+        return int(adopted), int(dropped), int(repaired)
+
+    def of(self, host: str) -> list[Claim]:
+        """Return the open claims of *host*, the oldest first."""
+        with self.table.reached():
+            found = cast("list[str]", self.table.redis.hvals(self.table.key(f"claims:{host}")))
+        return sorted((Claim.from_json(text) for text in found), key=lambda claim: claim.placed_at)
+
+    def all(self) -> list[Claim]:
+        """Return every open claim, the oldest first."""
+        prefix = self.table.key("claims:")
+        with self.table.reached():
+            pipeline = self.table.redis.pipeline(transaction=False)
+            for key in self.table.redis.scan_iter(match=f"{_literal(prefix)}*", count=1000):
+                pipeline.hvals(key)
+            found = pipeline.execute()
+        return sorted(
+            (Claim.from_json(text) for texts in found for text in texts), key=lambda claim: claim.placed_at
+        )
+
+
+def _literal(text: str) -> str:
+    """Return *text* as Redis's patterns mean it literally."""
+    return "".join(f"\\{letter}" if letter in "[]*?\\" else letter for letter in text)

@@ -1,0 +1,83 @@
+"""Why a request fits or doesn't: clause by clause, host by host, without placing it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from scheduler.amounts import quantity
+from scheduler.filters import No
+from scheduler.requests import Request
+from scheduler.select import Selector
+from scheduler.snapshot import Candidate, Snapshot
+
+#: Hosts that come nearest, of which is told.
+NEAREST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What ``celeriac explain`` says: how many hosts pass each clause by itself, and what the nearest lack."""
+
+    service: str
+    hosts: int
+    fit: int
+    verdict: str
+    clauses: list[tuple[str, int]]
+    reasons: list[str]
+    nearest: list[tuple[str, list[str]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON shape that ``celeriac explain --json`` promises."""
+        return {
+            "service": self.service,
+            "hosts": self.hosts,
+            "fit": self.fit,
+            "verdict": self.verdict,
+            "clauses": [{"clause": clause, "passed": passed} for clause, passed in self.clauses],
+            "reasons": self.reasons,
+            "nearest": [{"host": host, "lacks": lacks} for host, lacks in self.nearest],
+        }
+
+    def __str__(self) -> str:
+        """Return it as one line, such as "0/12 hosts: 7 gpus >= 1 (most free: 0), 3 stale; nearest: a (gpus >= 1)"."""
+        text = f"{self.fit}/{self.hosts} hosts: {', '.join(self.reasons) or 'all fit'}"
+        if not self.nearest:
+            return text
+        return f"{text}; nearest: {', '.join(f'{host} ({" and ".join(lacks)})' for host, lacks in self.nearest)}"
+
+
+def explain(request: Request, snapshot: Snapshot, selector: Selector, *, count: int = 1) -> Explanation:
+    """Return why *request* fits where it does and not elsewhere."""
+    selection = selector.select(request, snapshot, count=count)
+    candidates = snapshot.candidates(request.service)
+    lacks = {candidate.host: _lacks(request, candidate, selector) for candidate in candidates}
+    clauses = [str(clause) for clause in request.requires.clauses]
+    clauses += [f"{resource} >= {quantity(amount)}" for resource, amount in request.claims.items()]
+    passed = [
+        (clause, sum(clause not in {lack.split(" (")[0] for lack in of} for of in lacks.values())) for clause in clauses
+    ]
+    nearest = sorted(((host, of) for host, of in lacks.items() if of), key=lambda entry: (len(entry[1]), entry[0]))
+    return Explanation(
+        service=request.service,
+        hosts=len(candidates),
+        fit=selection.fit,
+        verdict=selection.verdict,
+        clauses=passed,
+        reasons=selection.reasons,
+        nearest=nearest[:NEAREST] if selection.fit < count else [],
+    )
+
+
+def _lacks(request: Request, candidate: Candidate, selector: Selector) -> list[str]:
+    """Return everything that *candidate* lacks, where a filter alone names the first."""
+    lacks = [str(clause) for clause in request.requires.clauses if not clause.matches(candidate.capabilities)]
+    for resource, amount in request.claims.items():
+        if (free := candidate.free(resource)) < amount:
+            lacks.append(f"{resource} >= {quantity(amount)} (free: {quantity(max(0, free))})")
+    others = (asked(request, candidate) for asked in selector.filters)
+    lacks += [no.reason for no in others if isinstance(no, No) and not _is_told(no, lacks)]
+    return lacks
+
+
+def _is_told(no: No, lacks: list[str]) -> bool:
+    reason = no.reason.removesuffix(" free")
+    return any(lack.split(" (")[0] == reason for lack in lacks)

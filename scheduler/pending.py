@@ -1,0 +1,186 @@
+"""Requests that wait: recorded before anybody is told, parked by priority and arrival, given up in time."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from scheduler.requests import Request
+from scheduler.table import Table
+
+#: Seconds in which somebody should have looked at what was announced.
+ANNOUNCED = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is placed at once: a request, or a gang of them, all of which ask the same."""
+
+    ids: tuple[str, ...]
+    shape: str
+    request: Request
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A request whose task can't be run any more, and whose result says so as soon as somebody writes it."""
+
+    request: Request
+    kind: str
+    why: str
+    message: Mapping[str, Any]
+
+
+class Pending:
+    """The requests of the fleet whose *table* it is; raises TableUnavailable when Redis doesn't answer."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def submit(
+        self,
+        requests: Sequence[tuple[Request, Mapping[str, Any]]],
+        *,
+        rank: int = 0,
+        not_before: float | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Record *requests* with their messages, several of them to be placed at once; return the shape to announce.
+
+        *rank* goes before arrival, lower first. *timeout* seconds after *not_before* they are given up. To record the
+        same again changes nothing.
+        """
+        first = requests[0][0]
+        shape = unit_shape(first, len(requests))
+        arguments: list[Any] = [
+            self.table.stamp(), first.id, shape, rank, _text(not_before), _text(timeout), _text(first.expires_at),
+        ]  # fmt: skip
+        for request, message in requests:
+            arguments += [request.id, request.task_id, request.to_json(), json.dumps(message)]
+        self.table.script("submit", arguments)
+        return shape
+
+    def shapes(self) -> list[str]:
+        """Return the shapes of which some wait, in the order of the first of each."""
+        with self.table.reached():
+            return cast("list[str]", self.table.redis.zrange(self.table.key("shapes"), 0, -1))
+
+    def announced(self, now: float) -> list[str]:
+        """Return the shapes that were announced a while ago and that nobody has looked at since."""
+        with self.table.reached():
+            return cast(
+                "list[str]", self.table.redis.zrangebyscore(self.table.key("announced"), "-inf", now - ANNOUNCED)
+            )
+
+    def take(self, shape: str, limit: int) -> list[Unit]:
+        """Return the first that wait of *shape*, and note that somebody looks at it."""
+        with self.table.reached():
+            self.table.redis.zrem(self.table.key("announced"), shape)
+            units = cast("list[str]", self.table.redis.zrange(self.table.key(f"pending:{shape}"), 0, limit - 1))
+        return self._units(units, shape)
+
+    def overdue(self, now: float) -> list[Unit]:
+        """Return those whose time to be placed is over."""
+        with self.table.reached():
+            units = cast(
+                "list[str]", self.table.redis.zrangebyscore(self.table.key("timeouts"), "-inf", now, start=0, num=1000)
+            )
+        return self._units(units, None)
+
+    def all(self, limit: int = 1000) -> list[Unit]:
+        """Return those that wait for a host, in their order."""
+        units: list[Unit] = []
+        for shape in self.shapes():
+            with self.table.reached():
+                waiting = cast("list[str]", self.table.redis.zrange(self.table.key(f"pending:{shape}"), 0, limit - 1))
+            units += self._units(waiting, shape)
+            if len(units) >= limit:
+                break
+        return units[:limit]
+
+    def waiting_of(self, task_ids: Iterable[str]) -> list[Unit]:
+        """Return the units of *task_ids* that have no host yet, gangs as a whole."""
+        wanted = list(task_ids)
+        if not wanted:
+            return []
+        with self.table.reached():
+            ids = [found for found in cast("list[Any]", self.table.redis.hmget(self.table.key("open"), wanted)) if found]
+            placed = cast("list[Any]", self.table.redis.hmget(self.table.key("placed"), ids)) if ids else []
+        waiting = self._units([unit for unit, host in zip(ids, placed, strict=True) if host is None], None)
+        gangs = self._units([gang for unit in waiting if (gang := unit.request.gang) and gang != unit.ids[0]], None)
+        return [*(unit for unit in waiting if unit.request.gang in {"", unit.ids[0]} or not gangs), *gangs]
+
+    def message(self, request_id: str) -> Mapping[str, Any] | None:
+        """Return the Celery message of a request, None if it is over."""
+        with self.table.reached():
+            text = cast("str | None", self.table.redis.hget(self.table.key("messages"), request_id))
+        return None if text is None else cast("Mapping[str, Any]", json.loads(text))
+
+    def knowing(self, request: Request) -> Request:
+        """Return *request* with what is known now of the tasks, hosts and attempts that it speaks of."""
+        tasks = [*request.same_host, *request.different_host]
+        with self.table.reached():
+            pipeline = self.table.redis.pipeline(transaction=False)
+            pipeline.hget(self.table.key("avoided"), request.id)
+            pipeline.hget(self.table.key("sticky"), request.sticky or "")
+            if tasks:
+                pipeline.hmget(self.table.key("ran"), tasks)
+            avoided, home, *ran = pipeline.execute()
+        hosts = zip(tasks, ran[0], strict=True) if tasks else ()
+        return request.knowing(
+            ran={task: host for task, host in hosts if host is not None},
+            home=home if request.sticky else None,
+            avoided=json.loads(avoided) if avoided else (),
+        )
+
+    def fail(self, unit: Unit, kind: str, why: str) -> bool:
+        """Give *unit* up; return False where it waits no more."""
+        return bool(self.table.script("fail", [unit.ids[0], unit.shape, kind, why]))
+
+    def failing(self, limit: int = 1000) -> list[Failing]:
+        """Return the requests whose failure is still to be written as their results."""
+        with self.table.reached():
+            found = cast("Any", self.table.redis.hscan(self.table.key("failing"), count=limit))[1]
+            ids = list(found)
+            if not ids:
+                return []
+            requests = cast("list[Any]", self.table.redis.hmget(self.table.key("requests"), ids))
+            messages = cast("list[Any]", self.table.redis.hmget(self.table.key("messages"), ids))
+        failing = []
+        for failed, request, message in zip(ids, requests, messages, strict=True):
+            if request is None or message is None:
+                self.finish(failed, "lost", "")  # Redis forgot what it was
+                continue
+            told = json.loads(found[failed])
+            failing.append(Failing(Request.from_json(request), told["kind"], told["why"], json.loads(message)))
+        return failing
+
+    def finish(self, request_id: str, outcome: str, why: str) -> bool:
+        """Forget a failed request, its result being written; return False where somebody else did."""
+        return bool(self.table.script("finish", [self.table.stamp(), request_id, outcome, why]))
+
+    def _units(self, units: Sequence[str], shape: str | None) -> list[Unit]:
+        if not units:
+            return []
+        with self.table.reached():
+            pipeline = self.table.redis.pipeline(transaction=False)
+            for name in ("requests", "gangs", "submitted"):
+                pipeline.hmget(self.table.key(name), units)
+            requests, gangs, submitted = pipeline.execute()
+        found = []
+        for unit, text, gang, since in zip(units, requests, gangs, submitted, strict=True):
+            if text is not None:
+                ids = tuple(json.loads(gang)) if gang else (unit,)
+                request = Request.from_json(text)
+                found.append(Unit(ids, shape or unit_shape(request, len(ids)), request, float(since or 0.0)))
+        return found
+
+
+def unit_shape(request: Request, number: int) -> str:
+    """Return the shape of so many requests that are placed at once."""
+    return request.shape if number == 1 else f"{request.shape}*{number}"
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else repr(value)

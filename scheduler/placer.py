@@ -1,0 +1,267 @@
+"""The placer: takes the requests that wait, chooses, claims and dispatches; any number may run at once.
+
+A look at a shape takes its requests in order until one finds no host: then none of that shape does, however many wait.
+It is looked at again when it is announced (somebody submitted one), at each event by which a host may have got room,
+and in the slow sweep. Events are read from a stream, each exactly once, so one that happens while a shape is decided is
+found by the next reading. What only the sweep placed is counted: it was missed.
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, cast
+
+from scheduler.claims import Claims
+from scheduler.errors import TableUnavailable
+from scheduler.events import Events
+from scheduler.explain import explain
+from scheduler.pending import Failing, Pending, Unit
+from scheduler.requests import Request
+from scheduler.select import INFEASIBLE, NOT_READY, Selection, Selector
+from scheduler.snapshot import Snapshot
+from scheduler.table import Table
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two sweeps, which look at every shape whatever was announced.
+SWEEP = 30.0
+#: Seconds between two looks at deadlines, etas, time-outs and failed requests.
+CHORES = 1.0
+#: Seconds that one scheduler reaps before another may.
+TURN = 5.0
+#: Requests of one shape that are fetched at once.
+BATCH = 64
+#: Times in one look that a shape is decided anew because hosts had changed since the snapshot.
+TRIES = 5
+
+#: Sends a claimed task to its host: the request, the host, the attempt and the Celery message.
+Dispatch = Callable[[Request, str, int, Any], None]
+#: Writes the result of a request that failed.
+Conclude = Callable[[Failing], None]
+
+
+class Placer:
+    """Places what waits in *table*; ``turn`` in one thread at a time, ``notice`` in any.
+
+    *dispatch* raises if the message could not be handed to the broker: the request then waits on. *revoked* holds the
+    ids of revoked tasks.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        dispatch: Dispatch,
+        conclude: Conclude,
+        selector: Selector | None = None,
+        revoked: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        self.table = table
+        self.claims = Claims(table)
+        self.pending = Pending(table)
+        self.selector = selector or Selector()
+        self._dispatch = dispatch
+        self._conclude = conclude
+        self._revoked = revoked
+        self._known_revoked: set[str] = set()
+        self._events = Events(table)
+        self._noticed: set[str] = set()
+        self._noticing = threading.Lock()
+        self._sweep_at = 0.0
+        self._chores_at = 0.0
+        self._name = uuid.uuid4().hex
+        #: What was last said of a shape that found no host, so that it is logged once.
+        self._told: dict[str, str] = {}
+
+    def notice(self, shape: str) -> None:
+        """Note that *shape* was announced; the next turn looks at it."""
+        with self._noticing:
+            self._noticed.add(shape)
+
+    def turn(self, events: Sequence[tuple[str, str]] | None = None) -> bool:
+        """Do what there is to do now; return whether anything happened that calls for another turn.
+
+        *events* are what somebody read already; else they are read here.
+
+        Raises:
+            TableUnavailable: Redis doesn't answer; nothing is lost, and the next turn goes on.
+        """
+        now = self.table.now()
+        happened = self._events.read() if events is None else list(events)
+        with self._noticing:
+            noticed, self._noticed = self._noticed, set()
+        try:
+            if now >= self._chores_at:
+                self._do_chores(now)
+                self._chores_at = now + CHORES
+            if happened:
+                placed = self._place(self.pending.shapes(), self.snapshot())
+            elif noticed:
+                placed = self._place(sorted(noticed), self.snapshot())
+            else:
+                placed = 0
+            if now >= self._sweep_at or any(what == "begin" for what, _ in happened):
+                self._sweep(is_first=self._sweep_at == 0.0)
+                self._sweep_at = now + SWEEP
+        except TableUnavailable:
+            with self._noticing:
+                self._noticed |= noticed
+            raise
+        return bool(placed or happened or noticed)
+
+    def snapshot(self) -> Snapshot:
+        """Return what the table says now."""
+        rows, readiness = self.table.snapshot()
+        with self.table.reached():
+            failures = cast("dict[str, str]", self.table.redis.hgetall(self.table.key("failures")))
+        return Snapshot(rows, readiness, {host: int(number) for host, number in failures.items()})
+
+    def _place(self, shapes: Iterable[str], snapshot: Snapshot) -> int:
+        """Place what of *shapes* finds a host; return how many."""
+        return sum(self._place_shape(shape, snapshot) for shape in shapes)
+
+    def _place_shape(self, shape: str, snapshot: Snapshot) -> int:
+        placed, tries = 0, 0
+        while tries < TRIES:
+            units = self.pending.take(shape, BATCH)
+            if not units:
+                return placed
+            for unit in units:
+                word, selection = self._place_unit(unit, snapshot)
+                if word == "refused":
+                    snapshot, tries = self.snapshot(), tries + 1
+                    break
+                if word == "waits":
+                    self._tell(unit, cast("Selection", selection))
+                    return placed
+                placed += word == "claimed"
+        self.notice(shape)
+        return placed
+
+    def _place_unit(self, unit: Unit, snapshot: Snapshot) -> tuple[str, Selection | None]:
+        """Return what became of *unit*: claimed, gone (somebody else saw to it), refused (look anew) or waits."""
+        if self._is_unwanted(unit):
+            return "gone", None
+        request = self.pending.knowing(unit.request)
+        selection = self.selector.select(request, snapshot, count=len(unit.ids))
+        if not selection.hosts:
+            return "waits", selection
+        claimed = self.claims.claim(
+            unit.ids, unit.shape, selection.hosts, request.claims,
+            start_deadline=request.start_deadline, sticky=request.sticky,
+        )  # fmt: skip
+        if claimed.word == "refused":
+            logger.debug("%s: refused by all of %d hosts: %s", request.task_id, len(selection.hosts), claimed.refusals)
+            return "refused", None
+        if claimed.word != "claimed":
+            return "gone", None
+        hosts = {candidate.host: candidate for candidate in selection.hosts}
+        for request_id, (host, attempt) in zip(unit.ids, claimed.places, strict=True):
+            hosts[host].withdraw(request.claims)
+            self._send(request_id, unit, host, attempt)
+        return "claimed", None
+
+    def _send(self, request_id: str, unit: Unit, host: str, attempt: int) -> None:
+        message = self.pending.message(request_id)
+        if message is None:
+            return  # it was over before it could be sent
+        request = unit.request if request_id == unit.request.id else None
+        try:
+            if request is None:
+                (member,) = self.pending.units([request_id])
+                request = member.request
+            self._dispatch(request, host, attempt, message)
+        except Exception as error:  # noqa: BLE001  # whatever it is, nobody will begin this
+            logger.error("%s was not sent to %s and waits on: %s", request_id, host, error)  # noqa: TRY400
+            self.claims.release(host, request_id, attempt, "unsent", then="unsent")
+
+    def _is_unwanted(self, unit: Unit) -> bool:
+        """Give *unit* up if it was revoked or has expired; return whether it was."""
+        request = unit.request
+        if request.task_id in self._revoked():
+            return self.pending.fail(unit, "revoked", "revoked before it was placed")
+        if request.expires_at is not None and request.expires_at <= self.table.now():
+            return self.pending.fail(unit, "expired", "expired before it was placed")
+        return False
+
+    def _tell(self, unit: Unit, selection: Selection) -> None:
+        """Say once of each shape and verdict that it waits."""
+        if self._told.get(unit.shape) == selection.verdict:
+            return
+        if len(self._told) > 1000:  # noqa: PLR2004  # a bound, not a number with a meaning
+            self._told.clear()
+        self._told[unit.shape] = selection.verdict
+        level = logging.WARNING if selection.verdict == INFEASIBLE else logging.INFO
+        logger.log(
+            level, "%s[%s] waits, %s: %s", unit.request.task, unit.request.task_id, selection.verdict, selection,
+            extra={"service": unit.request.service},
+        )  # fmt: skip
+
+    def _sweep(self, *, is_first: bool) -> None:
+        placed = self._place(self.pending.shapes(), self.snapshot())
+        if placed and not is_first:
+            logger.warning("the sweep placed %d requests that no event had woken", placed)
+            self.table.count("requests_placed_by_sweep", placed)
+
+    def _do_chores(self, now: float) -> None:
+        self._revoke()
+        if self._may_reap():
+            if ended := self.claims.reap():
+                logger.warning("%d tasks were not begun in time and are placed elsewhere", ended)
+            self._give_up(now)
+            for failing in self.pending.failing():
+                self._finish(failing)
+        for shape in self.pending.announced(now):
+            logger.info("nobody had taken what was announced of %s", shape)
+            self.table.count("requests_announced_again")
+            self.notice(shape)
+
+    def _may_reap(self) -> bool:
+        """Return whether it is this scheduler's turn; a dead one's turn ends by itself."""
+        with self.table.reached():
+            key = self.table.key("reaper")
+            if self.table.redis.set(key, self._name, nx=True, px=int(TURN * 1000)):
+                return True
+            mine = self.table.redis.get(key) == self._name
+            if mine:
+                self.table.redis.pexpire(key, int(TURN * 1000))
+            return mine
+
+    def _revoke(self) -> None:
+        """Give up what waits and was revoked since the last look."""
+        revoked = set(self._revoked())
+        for unit in self.pending.waiting_of(revoked - self._known_revoked):
+            self.pending.fail(unit, "revoked", "revoked before it was placed")
+        self._known_revoked = revoked
+
+    def _give_up(self, now: float) -> None:
+        """End the wait of those whose time is over, and say why they found no host."""
+        overdue = self.pending.overdue(now)
+        if not overdue:
+            return
+        snapshot = self.snapshot()
+        for unit in overdue:
+            request = self.pending.knowing(unit.request)
+            if request.expires_at is not None and request.expires_at <= now:
+                self.pending.fail(unit, "expired", "expired before it was placed")
+                continue
+            why = str(explain(request, snapshot, self.selector, count=len(unit.ids)))
+            waited = now - unit.since
+            self.pending.fail(unit, "timeout", f"no valid host for {request.task} within {waited:.1f} s; {why}")
+
+    def _finish(self, failing: Failing) -> None:
+        try:
+            self._conclude(failing)
+        except Exception:
+            logger.exception("the end of %s[%s] is not told yet", failing.request.task, failing.request.task_id)
+            return
+        self.pending.finish(failing.request.id, OUTCOMES[failing.kind], failing.why)
+
+
+#: What the history calls the end of a request that failed.
+OUTCOMES = {
+    "timeout": "unplaced", "attempts": "unplaced", "expired": "expired", "revoked": "revoked", "lost": "lost"
+}  # fmt: skip
+
+__all__ = ["NOT_READY", "Conclude", "Dispatch", "Placer"]

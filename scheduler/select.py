@@ -1,0 +1,119 @@
+"""The choice of hosts for a request: pure, over a snapshot; only the claim that follows is certain."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from scheduler import filters, weighers
+from scheduler.amounts import quantity
+from scheduler.filters import Filter, No
+from scheduler.requests import Request
+from scheduler.snapshot import Candidate, Snapshot
+from scheduler.weighers import Weigher, normalised
+
+#: Hosts that a claim tries in one step, beyond those it needs.
+ALTERNATIVES = 8
+
+#: Hosts whose weight is this near to the best's, as a part of the way to the worst's, are as good: the choice between
+#: them is random, so that several schedulers don't all choose the same one.
+AS_GOOD = 0.1
+
+#: Answers to "can it run?", from best to worst.
+FEASIBLE, FULL, INFEASIBLE, NOT_READY = "feasible", "full", "infeasible", "not-ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The hosts to try, best first, and what was said of all the others.
+
+    ``verdict``: feasible; full (it would fit if claims ended); infeasible (no host up would do even if it were empty);
+    not-ready (the table can't tell who is there).
+    """
+
+    hosts: list[Candidate]
+    verdict: str
+    fit: int
+    asked: int
+    refusals: Mapping[str, "Tally"] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why hosts are out, the most frequent first, such as "7 gpus >= 1 (most free: 0)"."""
+        counted = sorted(self.refusals.items(), key=lambda entry: -entry[1].hosts)
+        return [tally.said(reason) for reason, tally in counted]
+
+    def __str__(self) -> str:
+        return f"{self.fit}/{self.asked} hosts: {', '.join(self.reasons) or 'all fit'}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many hosts gave one reason, and the most that any of them has of what they lack."""
+
+    hosts: int = 0
+    most: int | None = None
+    is_full: bool = False
+
+    def add(self, no: No) -> None:
+        """Count a host."""
+        self.hosts += 1
+        self.is_full = no.is_full
+        if no.most is not None:
+            self.most = no.most if self.most is None else max(self.most, no.most)
+
+    def said(self, reason: str) -> str:
+        """Return it for people."""
+        if self.most is None:
+            return f"{self.hosts} {reason}"
+        return f"{self.hosts} {reason.removesuffix(' free')} (most{' free' if self.is_full else ''}: {quantity(self.most)})"
+
+
+@dataclass(frozen=True)
+class Selector:
+    """The filters and weighers of one fleet, the built-in ones and those that settings name."""
+
+    filters: Sequence[Filter] = filters.BUILT_IN
+    weighers: Mapping[str, tuple[Weigher, float]] = field(default_factory=lambda: weighers.BUILT_IN)
+
+    def refusal(self, request: Request, candidate: Candidate) -> No | None:
+        """Return the first "no" of the filters, all of which must pass."""
+        for asked in self.filters:
+            if (no := asked(request, candidate)) is not None:
+                return no
+        return None
+
+    def select(
+        self, request: Request, snapshot: Snapshot, *, count: int = 1, rng: random.Random | None = None
+    ) -> Selection:
+        """Return the hosts to try for *request*, as many as *count* needs and some more; none where too few fit."""
+        candidates = snapshot.candidates(request.service)
+        if not snapshot.readiness.ready:
+            return Selection([], NOT_READY, 0, len(candidates), {snapshot.readiness.reason: Tally(len(candidates))})
+        fitting: list[Candidate] = []
+        refusals: dict[str, Tally] = {}
+        for candidate in candidates:
+            no = self.refusal(request, candidate)
+            if no is None:
+                fitting.append(candidate)
+            else:
+                refusals.setdefault(no.reason, Tally()).add(no)
+        full = sum(tally.hosts for tally in refusals.values() if tally.is_full)
+        verdict = FEASIBLE if len(fitting) >= count else FULL if len(fitting) + full >= count else INFEASIBLE
+        ranked = self._ranked(request, fitting, snapshot, rng or random.Random()) if verdict == FEASIBLE else []  # noqa: S311
+        return Selection(ranked[: count + ALTERNATIVES - 1], verdict, len(fitting), len(candidates), refusals)
+
+    def _ranked(
+        self, request: Request, fitting: list[Candidate], snapshot: Snapshot, rng: random.Random
+    ) -> list[Candidate]:
+        weights = [0.0] * len(fitting)
+        for weigher, multiplier in self.weighers.values():
+            if multiplier:
+                given = normalised([weigher(request, candidate, snapshot) for candidate in fitting])
+                weights = [weight + multiplier * score for weight, score in zip(weights, given, strict=True)]
+        best = max(weights)
+        near = AS_GOOD * (best - min(weights))
+        order = sorted(
+            range(len(fitting)),
+            key=lambda index: (0.0, rng.random()) if weights[index] >= best - near else (best - weights[index], 0.0),
+        )
+        return [fitting[index] for index in order]
