@@ -27,6 +27,8 @@ Capabilities = Mapping[str, Value]
 #: The task that carries a report.
 REPORT_TASK = "scheduler.update_service_capabilities"
 
+#: Letters of a key.
+MAX_KEY = 128
 #: Bytes of one service's capabilities as JSON.
 MAX_BYTES = 64 * 1024
 #: Keys of one service's capabilities.
@@ -40,7 +42,8 @@ MAX_REPORT_BYTES = 1024 * 1024
 #: The largest integer that JSON, Lua and a float all hold exactly.
 MAX_NUMBER = 2**53
 
-_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+#: What a capability may be called.
+KEY = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_KEY}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def check_capabilities(service: str, capabilities: object) -> Capabilities:
     if len(capabilities) > MAX_KEYS:
         raise InvalidReport(f"capabilities of {service} have {len(capabilities)} keys; the limit is {MAX_KEYS}")
     for key, value in capabilities.items():
-        if not isinstance(key, str) or not _KEY.fullmatch(key):
+        if not isinstance(key, str) or not KEY.fullmatch(key):
             raise InvalidReport(f"{service} has the key {shown(key)}: use 1 to 128 of A-Z a-z 0-9 _ . : -")
         _check_value(service, key, value)
     size = len(json.dumps(dict(capabilities)))

@@ -41,3 +41,7 @@ class HostLost(SchedulerError):
 
 class HostNotFound(SchedulerError, LookupError):
     """Raised when the table knows no host of that name."""
+
+
+class InvalidRequirement(SchedulerError, ValueError):
+    """Raised when a requirement can't be read; the message names the fault, its column and, if obvious, the way out."""
