@@ -38,11 +38,12 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        """Return it as one line, such as "0/12 hosts: 7 gpus >= 1 (most free: 0), 3 stale; nearest: a (gpus >= 1)"."""
+        """Return it as one line, such as "0/12 hosts: 7 gpus >= 1 (most free: 0), 3 stale; nearest: a lacks gpus >= 1"."""
         text = f"{self.fit}/{self.hosts} hosts: {', '.join(self.reasons) or 'all fit'}"
         if not self.nearest:
             return text
-        return f"{text}; nearest: {', '.join(f'{host} ({" and ".join(lacks)})' for host, lacks in self.nearest)}"
+        nearest = (f"{host} lacks {' and '.join(lacks)}" for host, lacks in self.nearest)
+        return f"{text}; nearest: {'; '.join(nearest)}"
 
 
 def explain(request: Request, snapshot: Snapshot, selector: Selector, *, count: int = 1) -> Explanation:

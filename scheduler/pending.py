@@ -111,11 +111,14 @@ class Pending:
         gangs = self._units([gang for unit in waiting if (gang := unit.request.gang) and gang != unit.ids[0]], None)
         return [*(unit for unit in waiting if unit.request.gang in {"", unit.ids[0]} or not gangs), *gangs]
 
-    def message(self, request_id: str) -> Mapping[str, Any] | None:
-        """Return the Celery message of a request, None if it is over."""
+    def fetch(self, request_id: str) -> tuple[Request, Mapping[str, Any]] | None:
+        """Return a request and its Celery message, None if it is over."""
         with self.table.reached():
-            text = cast("str | None", self.table.redis.hget(self.table.key("messages"), request_id))
-        return None if text is None else cast("Mapping[str, Any]", json.loads(text))
+            pipeline = self.table.redis.pipeline(transaction=False)
+            pipeline.hget(self.table.key("requests"), request_id)
+            pipeline.hget(self.table.key("messages"), request_id)
+            request, message = pipeline.execute()
+        return None if request is None or message is None else (Request.from_json(request), json.loads(message))
 
     def knowing(self, request: Request) -> Request:
         """Return *request* with what is known now of the tasks, hosts and attempts that it speaks of."""

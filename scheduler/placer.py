@@ -66,8 +66,11 @@ class Placer:
         self._revoked = revoked
         self._known_revoked: set[str] = set()
         self._events = Events(table)
+        self._is_anything_new = True
         self._noticed: set[str] = set()
         self._noticing = threading.Lock()
+        #: Shapes that were decided when the table could not tell who is there.
+        self._undecided: set[str] = set()
         self._sweep_at = 0.0
         self._chores_at = 0.0
         self._name = uuid.uuid4().hex
@@ -88,27 +91,26 @@ class Placer:
             TableUnavailable: Redis doesn't answer; nothing is lost, and the next turn goes on.
         """
         now = self.table.now()
-        happened = self._events.read() if events is None else list(events)
+        if self._events.read() if events is None else events:
+            self._is_anything_new = True
+        if now >= self._chores_at:
+            self._do_chores(now)
+            self._chores_at = now + CHORES
         with self._noticing:
             noticed, self._noticed = self._noticed, set()
+        was_anything_new, self._is_anything_new = self._is_anything_new, False
         try:
-            if now >= self._chores_at:
-                self._do_chores(now)
-                self._chores_at = now + CHORES
-            if happened:
-                placed = self._place(self.pending.shapes(), self.snapshot())
+            if was_anything_new:
+                self._place(self.pending.shapes(), self.snapshot())
             elif noticed:
-                placed = self._place(sorted(noticed), self.snapshot())
-            else:
-                placed = 0
-            if now >= self._sweep_at or any(what == "begin" for what, _ in happened):
+                self._place(sorted(noticed), self.snapshot())
+            if now >= self._sweep_at:
                 self._sweep(is_first=self._sweep_at == 0.0)
                 self._sweep_at = now + SWEEP
         except TableUnavailable:
-            with self._noticing:
-                self._noticed |= noticed
+            self._is_anything_new = True  # what was read of the events is not read again
             raise
-        return bool(placed or happened or noticed)
+        return was_anything_new or bool(noticed)
 
     def snapshot(self) -> Snapshot:
         """Return what the table says now."""
@@ -159,19 +161,15 @@ class Placer:
         hosts = {candidate.host: candidate for candidate in selection.hosts}
         for request_id, (host, attempt) in zip(unit.ids, claimed.places, strict=True):
             hosts[host].withdraw(request.claims)
-            self._send(request_id, unit, host, attempt)
+            self._send(request_id, host, attempt)
         return "claimed", None
 
-    def _send(self, request_id: str, unit: Unit, host: str, attempt: int) -> None:
-        message = self.pending.message(request_id)
-        if message is None:
+    def _send(self, request_id: str, host: str, attempt: int) -> None:
+        known = self.pending.fetch(request_id)
+        if known is None:
             return  # it was over before it could be sent
-        request = unit.request if request_id == unit.request.id else None
         try:
-            if request is None:
-                (member,) = self.pending.units([request_id])
-                request = member.request
-            self._dispatch(request, host, attempt, message)
+            self._dispatch(known[0], host, attempt, known[1])
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody will begin this
             logger.error("%s was not sent to %s and waits on: %s", request_id, host, error)  # noqa: TRY400
             self.claims.release(host, request_id, attempt, "unsent", then="unsent")
@@ -187,6 +185,8 @@ class Placer:
 
     def _tell(self, unit: Unit, selection: Selection) -> None:
         """Say once of each shape and verdict that it waits."""
+        if selection.verdict == NOT_READY:
+            self._undecided.add(unit.shape)
         if self._told.get(unit.shape) == selection.verdict:
             return
         if len(self._told) > 1000:  # noqa: PLR2004  # a bound, not a number with a meaning
@@ -206,6 +206,9 @@ class Placer:
 
     def _do_chores(self, now: float) -> None:
         self._revoke()
+        with self._noticing:
+            self._noticed |= self._undecided
+        self._undecided.clear()
         if self._may_reap():
             if ended := self.claims.reap():
                 logger.warning("%d tasks were not begun in time and are placed elsewhere", ended)
@@ -263,5 +266,3 @@ class Placer:
 OUTCOMES = {
     "timeout": "unplaced", "attempts": "unplaced", "expired": "expired", "revoked": "revoked", "lost": "lost"
 }  # fmt: skip
-
-__all__ = ["NOT_READY", "Conclude", "Dispatch", "Placer"]
