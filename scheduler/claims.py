@@ -36,7 +36,8 @@ failing              hash    id -> kind (timeout, expired, revoked, attempts, lo
 ended                list    attempts that ended, for the history
 ran, ran_at          hash    task id -> the host it was placed on last; when, so that old ones can go
 sticky, sticky_at    hash    what ``sticky`` names -> the host it was placed on last; when
-failures, failed     hash    host -> how often something failed there since it last succeeded; when last
+failures             hash    host -> what speaks against it since a task last succeeded there, and since when
+keys                 set     "<service>.<capability>" of all that was ever reported
 events               stream  what happened by which a request may fit that did not: what, host
 reaper               text    the scheduler whose turn it is to reap
 ===================  ======  ===========================================================================================
@@ -51,6 +52,8 @@ from scheduler.amounts import quantity
 from scheduler.snapshot import Candidate
 from scheduler.table import Table
 
+#: Seconds after which what failed on a host is forgiven.
+FORGIVEN = 600.0
 #: Seconds by which what a host says it runs may be older than what Redis knows it began.
 RECENT = 5.0
 
@@ -162,6 +165,17 @@ class Claims:
         arguments = [self.table.stamp(), host, boot, at, RECENT, json.dumps(list(running)), *members]
         adopted, dropped, repaired = self.table.script("reconcile", arguments)
         return int(adopted), int(dropped), int(repaired)
+
+    def failures(self) -> dict[str, int]:
+        """Return what speaks against each host: a failed task counts 1, one lost or not begun 3; old ones nothing."""
+        with self.table.reached():
+            pipeline = self.table.redis.pipeline(transaction=False)
+            pipeline.time()
+            pipeline.hgetall(self.table.key("failures"))
+            time, found = pipeline.execute()
+        since = self.table.moment(time) - FORGIVEN
+        told = {host: text.split() for host, text in found.items()}
+        return {host: int(number) for host, (number, at) in told.items() if float(at) >= since}
 
     def of(self, host: str) -> list[Claim]:
         """Return the open claims of *host*, the oldest first."""

@@ -111,6 +111,11 @@ class Pending:
         gangs = self._units([gang for unit in waiting if (gang := unit.request.gang) and gang != unit.ids[0]], None)
         return [*(unit for unit in waiting if unit.request.gang in {"", unit.ids[0]} or not gangs), *gangs]
 
+    def known_keys(self) -> frozenset[str]:
+        """Return ``<service>.<capability>`` of all that was ever reported."""
+        with self.table.reached():
+            return frozenset(cast("set[str]", self.table.redis.smembers(self.table.key("keys"))))
+
     def fetch(self, request_id: str) -> tuple[Request, Mapping[str, Any]] | None:
         """Return a request and its Celery message, None if it is over."""
         with self.table.reached():

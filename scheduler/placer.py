@@ -115,9 +115,7 @@ class Placer:
     def snapshot(self) -> Snapshot:
         """Return what the table says now."""
         rows, readiness = self.table.snapshot()
-        with self.table.reached():
-            failures = cast("dict[str, str]", self.table.redis.hgetall(self.table.key("failures")))
-        return Snapshot(rows, readiness, {host: int(number) for host, number in failures.items()})
+        return Snapshot(rows, readiness, self.claims.failures())
 
     def _place(self, shapes: Iterable[str], snapshot: Snapshot) -> int:
         """Place what of *shapes* finds a host; return how many."""

@@ -33,8 +33,8 @@ def sticky(request: Request, candidate: Candidate, snapshot: Snapshot) -> float:
 
 
 def reliable(request: Request, candidate: Candidate, snapshot: Snapshot) -> float:  # noqa: ARG001
-    """Prefer hosts on which less failed lately, and above all not this request."""
-    return -candidate.failures - 1000.0 * request.avoided.count(candidate.host)
+    """Prefer hosts on which less failed lately, and above all not this request; two failed tasks are nobody's fault."""
+    return -max(0, candidate.failures - 2) - 1000.0 * request.avoided.count(candidate.host)
 
 
 def plain(request: Request, candidate: Candidate, snapshot: Snapshot) -> float:

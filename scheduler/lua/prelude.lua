@@ -111,9 +111,11 @@ local function place_again(id, now, why, avoided)
   wake('again', avoided or '')
 end
 
-local function note_failure(host, now)
-  redis.call('HINCRBY', key('failures'), host, 1)
-  redis.call('ZADD', key('failed'), seconds(now), host)
+-- Adds to what speaks against a host; what is older than 10 minutes is forgiven.
+local function note_failure(host, now, weight)
+  local number, at = string.match(redis.call('HGET', key('failures'), host) or '0 0', '^(%S+) (%S+)$')
+  if now - at > 600 then number = 0 end
+  redis.call('HSET', key('failures'), host, string.format('%d %.3f', number + weight, now))
 end
 
 -- A host, or one life of it, is over: what it had not begun is placed again, what it ran is lost unless it may run

@@ -1,4 +1,5 @@
--- What was not begun in time is placed elsewhere, and what was to wait for its time waits for a place.
+-- What was not begun in time is placed elsewhere, what was to wait for its time waits for a place, and where tasks of
+-- yesterday ran is forgotten.
 -- KEYS  the prefix of all keys
 -- ARGV  now ('' = this server's clock), how many of each to look at
 -- Returns how many claims ended.
@@ -12,7 +13,7 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', sec
     local claim = cjson.decode(held)
     local request = redis.call('HGET', key('requests'), claim.id)
     local why = host .. ' did not begin it in time'
-    note_failure(host, now)
+    note_failure(host, now, 3)
     count('claims_missed')
     ended = ended + 1
     if end_claim(claim) then
@@ -28,6 +29,12 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', secon
   if order then
     park(unit, shape, order, now)
     wake('due', '')
+  end
+end
+for _, name in ipairs({'ran', 'sticky'}) do
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', key(name .. '_at'), '-inf', now - 86400, 'LIMIT', 0, ARGV[2])) do
+    redis.call('ZREM', key(name .. '_at'), old)
+    redis.call('HDEL', key(name), old)
   end
 end
 return ended

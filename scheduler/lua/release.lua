@@ -16,11 +16,12 @@ if ARGV[6] == 'returned' then
   return 'released'
 end
 local request = redis.call('HGET', key('requests'), claim.id)
-if ARGV[5] == 'failed' or ARGV[6] == 'again' then
-  note_failure(host, now)
+if ARGV[5] == 'lost' then
+  note_failure(host, now, 3)
+elseif ARGV[5] == 'failed' then
+  note_failure(host, now, 1)
 elseif ARGV[5] == 'done' then
   redis.call('HDEL', key('failures'), host)
-  redis.call('ZREM', key('failed'), host)
 end
 if not end_claim(claim) then return 'released' end
 if ARGV[6] == 'unsent' then

@@ -27,6 +27,10 @@ for i = 2, #ARGV, 6 do
           redis.call('HSET', key('capabilities'), member, ARGV[i + 4])
           redis.call('HSET', key('totals'), member, ARGV[i + 5])
           last.changed, is_news = sequence, true
+          local service = split(member)
+          for name in pairs(cjson.decode(ARGV[i + 4])) do
+            redis.call('SADD', key('keys'), service .. '.' .. name)
+          end
         end
         last.known = sequence
       end

@@ -1,0 +1,200 @@
+"""Celery tasks that run on a host that can take them."""
+
+import difflib
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from celery import Task
+from celery.result import AsyncResult, EagerResult, GroupResult
+from celery.utils.time import maybe_make_aware
+
+from managers.routing import service_queue
+from scheduler.envelope import Recording
+from scheduler.errors import InvalidPlacement, NoValidHost
+from scheduler.placing import CLAIM_HEADER, PLACEMENT_HEADER, Placing, can_place, placing_of
+from scheduler.requests import OPTIONS, Request, check_options, check_target
+
+#: What says where a message shall go, and so that nobody else is asked.
+_ADDRESSES = ("queue", "exchange", "routing_key")
+
+#: What ties a task to others by its one id, of which a gang has several.
+_CANVAS = ("link", "link_error", "chord", "chain", "group_id")
+
+
+class ScheduledTask(Task[Any, Any]):
+    """A task whose options say what it needs of the host that runs it; with none of them an ordinary task.
+
+    ``@app.task(base=ScheduledTask, requires=..., claims=..., prefers=...)``, or ``Celery(task_cls=ScheduledTask)`` for
+    all. Each option may be given anew by ``apply_async``; an explicit ``queue`` skips the scheduler. A subclass that
+    overrides ``__call__`` calls its parent's.
+    """
+
+    abstract = True
+    #: Whose hosts it may run on.
+    service: str = "host"
+    requires: Any = None
+    claims: Mapping[str, float] | None = None
+    prefers: Mapping[Any, float] | None = None
+    only: Any = None
+    exclude: Any = None
+    same_host: Any = None
+    different_host: Any = None
+    sticky: str | None = None
+    must_stick: bool | None = None
+    strategy: str | None = None
+    placement_timeout: float | None = None
+    start_deadline: float | None = None
+    max_attempts: int | None = None
+    count: int | None = None
+    __header__: Callable[..., Any]  # Celery's own: raises TypeError for wrong arguments
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls):
+            near = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.8)
+            if near and not hasattr(ScheduledTask, name):
+                raise TypeError(f"{cls.__name__} has an option {name!r}, which means nothing; did you mean {near[0]!r}?")
+        check_options(_said_by(cls))
+
+    @property
+    def Request(self) -> str:  # type: ignore[override]  # noqa: N802  # Celery's own name
+        """What a worker makes of its messages."""
+        return placing_of(self.app).request_class if can_place(self.app) else Task.Request
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; in a worker only under a claim that still holds.
+
+        Raises:
+            celery.exceptions.Ignore: the message's claim is gone, or was taken up before.
+        """
+        if self.request.called_directly or not can_place(self.app):
+            return super().__call__(*args, **kwargs)
+        with placing_of(self.app).entered(self):
+            return self.run(*args, **kwargs)
+
+    def apply_async(  # type: ignore[override]  # Celery's own names for **options
+        self, args: Any = None, kwargs: Any = None, **options: Any
+    ) -> Any:
+        """Have it placed and sent; with ``count`` a GroupResult of as many, each on a host of its own, or none.
+
+        Raises:
+            InvalidPlacement, InvalidRequirement: an option of the placement can't be used.
+            NotAdopted: the application was given no managers, which placing needs.
+            kombu.exceptions.OperationalError: neither Redis nor the broker answers.
+        """
+        said = self._take_said(options)
+        asked = {**_said_by(type(self)), **said}
+        if not asked or any(options.get(name) or getattr(self, name, None) for name in _ADDRESSES):
+            return super().apply_async(args, kwargs, **options)
+        placing = placing_of(self.app)
+        checked = check_options(asked)
+        count, timeout = checked.pop("count", 1), checked.pop("placement_timeout", placing.placement_timeout)
+        if count > 1 and (tied := [name for name in _CANVAS if options.get(name)]):
+            raise InvalidPlacement(f"{self.name} is to run on {count} hosts at once, which {tied[0]} can't follow")
+        fields = {
+            "start_deadline": placing.start_deadline,
+            "max_attempts": placing.max_attempts,
+            **checked,
+            "service": check_target(self.service),
+            "is_late": bool(self.acks_late),
+        }
+        if said:
+            options["headers"] = {**(options.get("headers") or {}), PLACEMENT_HEADER: said}
+        if self.app.conf.task_always_eager:
+            return self._apply_here(placing, fields, count, args, kwargs, options)
+        return self._submit(placing, fields, count, timeout, args, kwargs, options)
+
+    def signature_from_request(  # type: ignore[override]
+        self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra_options: Any
+    ) -> Any:
+        """Return the signature of a retry, which is placed anew: the host's queue was the last attempt's."""
+        signature = super().signature_from_request(request, args, kwargs, queue=queue, **extra_options)  # type: ignore[misc]
+        request = self.request if request is None else request
+        if CLAIM_HEADER in (request.headers or {}) and not queue:
+            for name in (*_ADDRESSES, "delivery_info"):
+                signature.options.pop(name, None)
+        return signature
+
+    def _take_said(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Take what this call says of its place out of *options*, and what the call that it repeats said."""
+        headers = dict(options.get("headers") or {})
+        headers.pop(CLAIM_HEADER, None)
+        carried = headers.pop(PLACEMENT_HEADER, None)
+        if "headers" in options:
+            options["headers"] = headers
+        said = {name: options.pop(name) for name in OPTIONS if name in options}
+        return {**(carried if isinstance(carried, dict) else {}), **said}
+
+    def _submit(
+        self, placing: Placing, fields: dict[str, Any], count: int, timeout: float | None, args: Any, kwargs: Any,
+        options: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        ids = [uuid.uuid4().hex for _ in range(count)]
+        recorded: list[tuple[Request, Mapping[str, Any]]] = []
+
+        def record(message: dict[str, Any]) -> None:
+            headers = message["headers"]
+            request = Request(
+                id=ids[len(recorded)],
+                task_id=headers["id"],
+                task=headers["task"],
+                gang=ids[0] if count > 1 else "",
+                expires_at=_moment(headers.get("expires")),
+                keeps_errors=not headers.get("ignore_result") or bool(self.store_errors_even_if_ignored),
+                **fields,
+            )
+            recorded.append((request, message))
+            if len(recorded) == count:
+                placing.warn_of_unknown_keys(request)
+                priority = message["properties"].get("priority") or 0
+                placing.submit(
+                    recorded,
+                    rank=priority if placing.broker_is_redis else -priority,
+                    not_before=_moment(headers.get("eta")),
+                    timeout=timeout,
+                    producer=producer,
+                )
+
+        task_id = options.pop("task_id", None) or str(uuid.uuid4())
+        task_ids = [task_id] if count == 1 else [f"{task_id}-{rank}" for rank in range(count)]
+        with self.app.producer_or_acquire(options.pop("producer", None)) as producer:
+            # the queue's exchange is named too: else a route for every task would lead it elsewhere
+            options |= {"queue": service_queue("scheduler"), "exchange": "", "exchange_type": "direct"}
+            sent = [
+                super(ScheduledTask, self).apply_async(
+                    args, kwargs, task_id=one, producer=Recording(producer, record), **options
+                )
+                for one in task_ids
+            ]
+        return sent[0] if count == 1 else GroupResult(task_id, sent, app=self.app)
+
+    def _apply_here(
+        self, placing: Placing, fields: dict[str, Any], count: int, args: Any, kwargs: Any, options: dict[str, Any]
+    ) -> AsyncResult[Any]:
+        """Run in this process as the host that the task is placed on."""
+        task_id = options.pop("task_id", None) or str(uuid.uuid4())
+        request = Request(id=uuid.uuid4().hex, task_id=task_id, task=self.name, **fields)
+        placing.warn_of_unknown_keys(request)
+        try:
+            with placing.place_here(request, count):
+                return super().apply_async(args, kwargs, task_id=task_id, **options)
+        except NoValidHost as error:
+            if self.app.conf.task_eager_propagates:
+                raise
+            return EagerResult(task_id, error, "FAILURE", name=self.name)
+
+
+def _said_by(task: type[Task[Any, Any]]) -> dict[str, Any]:
+    """Return the placement options that a task class has."""
+    return {name: value for name in OPTIONS if (value := getattr(task, name, None)) is not None}
+
+
+def _moment(value: Any) -> float | None:
+    """Return a header's moment as seconds since 1970."""
+    if value is None:
+        return None
+    return maybe_make_aware(datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()
+
+
