@@ -4,6 +4,7 @@ Nothing is ever evaluated. The tree's columns are bytes of UTF-8, the user's are
 """
 
 import ast
+import re
 
 from managers.errors import shown
 from managers.reports import MAX_LIST
@@ -19,9 +20,8 @@ from scheduler.requirement_tree import (
     Node,
     Not,
     Term,
-    TermCount,
+    TermMaker,
     check_key,
-    make_term,
 )
 
 #: Bytes of a requirement, as text and as JSON.
@@ -35,6 +35,7 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Gt: ">",
     ast.GtE: ">=",
 }
+_WORD = re.compile(r"\s*([A-Za-z0-9_.]{1,40}|[=!<>]=|\S)")
 _TURNED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -64,8 +65,8 @@ def parse(text: str) -> Node:
 
 
 def _misplaced(rest: str) -> str:
-    words = rest.split(maxsplit=1)
-    return f"{shown(words[0][:20])} can't stand here: something is missing before it" if words else "it ends too early"
+    word = _WORD.match(rest)
+    return f"{word[1]!r} can't stand here: something is missing before it" if word else "it ends too early"
 
 
 class _Parser:
@@ -74,7 +75,7 @@ class _Parser:
     def __init__(self, text: str, flat: str) -> None:
         self._text = text
         self._flat = flat
-        self._terms = TermCount()
+        self._terms = TermMaker()
 
     def node(self, tree: ast.expr, levels: int) -> Node:
         """Return the node of a condition."""
@@ -111,8 +112,9 @@ class _Parser:
     def _link(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Term:
         if isinstance(operator, ast.In | ast.NotIn):
             negation = "not_" if isinstance(operator, ast.NotIn) else ""
-            is_list = isinstance(right, ast.Tuple | ast.List)
-            return self._one_of(left, right, negation) if is_list else self._held(left, right, negation)
+            if isinstance(right, ast.Tuple | ast.List):
+                return self._one_of(left, right, negation)
+            return self._held(left, right, negation)
         name = _COMPARISONS[type(operator)]
         if not self._is_subject(left):
             constant = self._constant(left)
@@ -144,8 +146,7 @@ class _Parser:
 
     def _term(self, tree: ast.expr, key: str, name: str, value: object) -> Term:
         try:
-            self._terms.add()
-            return make_term(key, name, value)
+            return self._terms.make(key, name, value)
         except InvalidRequirement as error:
             raise self._fault(tree, str(error)) from None
 

@@ -13,6 +13,8 @@ from managers.reports import MAX_KEY, MAX_NUMBER
 from scheduler.requirement_text import BARE_KEY, refusal
 from scheduler.requirement_tree import MAX_NESTING
 
+#: Keys, constants, operators, commas and brackets: no more time is spent on a text.
+MAX_WORDS = 10_000
 #: Brackets inside each other, those of a call and a list included.
 MAX_BRACKETS = 32
 
@@ -91,9 +93,11 @@ class _Scanner:
             "end": self._end,
             "other": self._other,
         }
-        for found in _WORD.finditer(self._text):
+        for count, found in enumerate(_WORD.finditer(self._text), start=1):
             kind = found.lastgroup or ""
             word = found[kind]
+            if count > MAX_WORDS and kind != "end":
+                self._refuse(found.start(kind), f"this is word {MAX_WORDS + 1}; the limit is {MAX_WORDS}")
             self._is_value = readers[kind](word, found.start(kind)) if kind in readers else False
             self._word = word
 

@@ -28,6 +28,8 @@ from scheduler.operators import OPERATORS, Operand, check_operand
 MAX_DEPTH = 8
 #: Terms of a requirement, as written.
 MAX_TERMS = 64
+#: Constants of all its lists together, as written.
+MAX_CONSTANTS = 4000
 #: What stands inside each other as written, before the canonical form is made.
 MAX_NESTING = 64
 
@@ -145,24 +147,29 @@ def from_tree(tree: object) -> Node:
     return _Reader().node(tree, MAX_NESTING)
 
 
-class TermCount:
-    """Counts terms as they are read, so that nobody has to read a million of them."""
+class TermMaker:
+    """Makes the terms of one requirement and counts them, so that nobody has to read a million."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._terms = 0
+        self._constants = 0
 
-    def add(self) -> None:
-        """Count one more."""
-        self._count += 1
-        if self._count > MAX_TERMS:
-            raise InvalidRequirement(f"this is term {self._count}; the limit is {MAX_TERMS}")
+    def make(self, key: str, name: str, value: object) -> Term:
+        """Return the canonical term, or raise InvalidRequirement where it isn't one, or one too many."""
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise InvalidRequirement(f"this is term {self._terms}; the limit is {MAX_TERMS}")
+        self._constants += len(value) if isinstance(value, list) else 0
+        if self._constants > MAX_CONSTANTS:
+            raise InvalidRequirement(f"the lists have {self._constants} constants so far; the limit is {MAX_CONSTANTS}")
+        return make_term(key, name, value)
 
 
 class _Reader:
     """Reads a tree from the top."""
 
     def __init__(self) -> None:
-        self._terms = TermCount()
+        self._terms = TermMaker()
 
     def node(self, tree: object, levels: int) -> Node:
         if not levels:
@@ -180,8 +187,7 @@ class _Reader:
             return AllOf(operands) if name == "all" else AnyOf(operands)
         if name == "not":
             return Not(self.node(body, levels - 1))
-        self._terms.add()
-        return make_term(_RESERVED.get(name, name), *_only_item(body, f"what {shown(name)} is asked"))
+        return self._terms.make(_RESERVED.get(name, name), *_only_item(body, f"what {shown(name)} is asked"))
 
 
 def _only_item(value: object, what: str) -> tuple[str, object]:
