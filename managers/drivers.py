@@ -65,6 +65,14 @@ def load_class(path: str, setting: str) -> type:
     return found
 
 
+def load_function(path: str, setting: str) -> Callable[..., Any]:
+    """Return what can be called at ``package.module:function``, else raise DriverNotFound that names *setting*."""
+    try:
+        return _maker(path)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise DriverNotFound(f"{setting} names {path!r}, which can't be loaded: {error}") from error
+
+
 def _maker(path: str) -> Callable[[], Any]:
     make: Callable[[], Any] = _attribute(path)
     if not callable(make):

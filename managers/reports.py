@@ -3,9 +3,12 @@
 The wire form is one JSON object, the only argument of the task ``scheduler.update_service_capabilities``::
 
     {"host": "rack1-07", "boot": 1795359600000, "sequence": 3, "interval": 60.0, "version": "0.1.0",
-     "services": {"host": {"cpus": 8, "zone": "a"}, "network": null}}
+     "services": {"host": {"cpus": 8, "zone": "a"}, "network": null},
+     "at": 1795359660.25, "claims": [{"id": "5f0c...", "attempt": 1, "amounts": {"host/rack1-07": {"slots": 1000}}, ...}]}
 
-A service's value replaces all that was known of it; null says "alive" and changes nothing; {} retracts everything. Both
+A service's value replaces all that was known of it; null says "alive" and changes nothing; {} retracts everything.
+``claims`` are those that the host really ran under ``at`` that moment of the fleet's clock; without them nothing is said
+of claims. Both
 ends check the same limits: the sender so that the culprit gets the error, the receiver because it trusts nobody.
 """
 
@@ -37,6 +40,10 @@ MAX_KEYS = 256
 MAX_LIST = 1000
 #: Services of one host.
 MAX_SERVICES = 64
+#: Claims of one host.
+MAX_CLAIMS = 10_000
+#: What a reported claim says of itself.
+CLAIM_KEYS = frozenset({"id", "attempt", "task_id", "task", "service", "host", "is_late", "amounts"})
 #: Bytes of a whole report on the wire.
 MAX_REPORT_BYTES = 1024 * 1024
 #: The largest integer that JSON, Lua and a float all hold exactly.
@@ -59,6 +66,8 @@ class Report:
     interval: float
     version: str
     services: Mapping[str, Capabilities | None]
+    at: float = 0.0
+    claims: tuple[Mapping[str, Any], ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the wire form."""
@@ -69,6 +78,7 @@ class Report:
             "interval": self.interval,
             "version": self.version,
             "services": {service: known if known is None else dict(known) for service, known in self.services.items()},
+            **({} if self.claims is None else {"at": self.at, "claims": list(self.claims)}),
         }
 
     @classmethod
@@ -89,6 +99,8 @@ class Report:
                 interval=_interval(values.get("interval")),
                 version=_version(values.get("version")),
                 services=_services(values.get("services")),
+                at=_moment(values.get("at", 0.0)),
+                claims=_claims(values.get("claims"), values["host"]),
             )
         except (InvalidReport, InvalidName) as error:
             raise InvalidReport(f"report from {sender} refused: {error}") from None
@@ -139,6 +151,42 @@ def _interval(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 86400:
         raise InvalidReport(f"interval is {shown(value)}, not seconds above 0 and up to a day")
     return float(value)
+
+
+def _moment(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_NUMBER:
+        raise InvalidReport(f"at is {shown(value)}, not seconds since 1970")
+    return float(value)
+
+
+def _claims(value: object, host: str) -> tuple[Mapping[str, Any], ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) > MAX_CLAIMS:
+        raise InvalidReport(f"claims are {shown(value)}, not a list of up to {MAX_CLAIMS}")
+    return tuple(_claim(claim, host) for claim in value)
+
+
+def _claim(value: object, host: str) -> Mapping[str, Any]:
+    """Return the claim in *value*, which may withdraw from *host* alone."""
+    if not isinstance(value, dict) or set(value) != CLAIM_KEYS:
+        raise InvalidReport(f"{shown(value)} is no claim: it has {', '.join(sorted(CLAIM_KEYS))}, and nothing else")
+    _integer("the attempt of a claim", value["attempt"])
+    for name in ("id", "task_id", "task", "service"):
+        if not isinstance(value[name], str) or not 0 < len(value[name]) <= 255 or not value[name].isprintable():
+            raise InvalidReport(f"a claim's {name} is {shown(value[name])}, not a text of up to 255 letters")
+    if " " in value["id"] or ":" in value["id"]:
+        raise InvalidReport(f"a claim's id is {shown(value['id'])}; it has no blank and no colon")
+    if value["host"] != host or not isinstance(value["is_late"], bool) or not isinstance(value["amounts"], dict):
+        raise InvalidReport(f"{shown(value)} is no claim of {host}")
+    for member, amounts in value["amounts"].items():
+        if member.partition("/")[2] != host or not isinstance(amounts, dict):
+            raise InvalidReport(f"a claim of {host} withdraws {shown(amounts)} from {shown(member)}")
+        for resource, amount in amounts.items():
+            if not _KEY.fullmatch(resource):
+                raise InvalidReport(f"a claim of {host} withdraws of {shown(resource)}, which is no capability's name")
+            _integer(f"what a claim withdraws of {resource}", amount)
+    return value
 
 
 def _version(value: object) -> str:

@@ -32,6 +32,7 @@ avoided              hash    id -> hosts that did not begin it in time
 claims:<host>        hash    "<id>:<attempt>" -> task, service, boot, state (placed, running), times, amounts
 used                 hash    member -> the sum of its claims, by resource
 deadlines            zset    "<host> <id>:<attempt>" -> when it must have begun
+released             zset    "<host> <id>:<attempt>" -> when it was released, for an hour
 failing              hash    id -> kind (timeout, expired, revoked, attempts, lost) and why; its result is to be written
 ended                list    attempts that ended, for the history
 ran, ran_at          hash    task id -> the host it was placed on last; when, so that old ones can go
@@ -71,6 +72,7 @@ class Claim:
     state: str
     placed_at: float
     started_at: float | None
+    is_late: bool = False
     amounts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
@@ -97,8 +99,14 @@ class Claim:
             state=values["state"],
             placed_at=float(values["placed_at"]),
             started_at=None if started_at is None else float(started_at),
+            is_late=bool(values.get("is_late")),
             amounts=values["amounts"] or {},
         )
+
+    def to_header(self) -> dict[str, Any]:
+        """Return what its message carries: all by which a host can tell of it again."""
+        names = ("id", "attempt", "task_id", "task", "service", "host", "is_late", "amounts")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,3 +82,9 @@ def _lacks(request: Request, candidate: Candidate, selector: Selector) -> list[s
 def _is_told(no: No, lacks: list[str]) -> bool:
     reason = no.reason.removesuffix(" free")
     return any(lack.split(" (")[0] == reason for lack in lacks)
+
+
+def parts(why: str) -> list[str]:
+    """Return the reasons in what an explanation said in one line."""
+    _, _, counted = why.partition(" hosts: ")
+    return [part for part in counted.partition("; nearest: ")[0].split(", ") if part]

@@ -2,15 +2,16 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from managers.context import RequestContext
 from managers.errors import InvalidReport
 from managers.manager import Manager
 from managers.reports import Report
+from scheduler.claims import Claims
 from scheduler.errors import TableUnavailable
-from scheduler.hosts import split_member
+from scheduler.hosts import member_of, split_member
 from scheduler.table import Table
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
     ) -> None:
         super().__init__(host, db_driver, driver=driver)
         self.table = table
+        self.claims = Claims(table)
         self._refused = 0
 
     def update_service_capabilities(self, reports: Iterable[object]) -> Counter[str]:
@@ -46,8 +48,11 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
             except InvalidReport as error:
                 faults.append(str(error))
         fates: Counter[str] = Counter()
+        heard: dict[int, tuple[Report, list[str]]] = {}
         for report, service, word in self.table.store(valid):
             fates[word] += 1
+            if word == "stored" and report.claims is not None:
+                heard.setdefault(id(report), (report, []))[1].append(member_of(service, report.host))
             if word == "unknown":
                 logger.warning(
                     "report from %r refused: it speaks for %s as of boot %d, and no live worker of that host does",
@@ -56,11 +61,29 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
                 )  # fmt: skip
             elif word == "old":
                 logger.debug("report %d from %r about %s is late or repeated", report.sequence, report.host, service)
+        for report, members in heard.values():
+            self._reconcile(report, members)
         for fault in faults:
             fates["refused"] += 1
             self.refuse(fault)
         self._count_refused()
         return fates
+
+    def _reconcile(self, report: Report, members: Sequence[str]) -> None:
+        """Make the table's claims what the host says that it holds."""
+        try:
+            adopted, dropped, repaired = self.claims.reconcile(
+                report.host, report.boot, report.at, report.claims or (), members
+            )
+        except TableUnavailable as error:
+            logger.warning("the claims of %s are not compared: %s", report.host, error)  # the next report's are
+            return
+        if adopted or dropped or repaired:
+            logger.warning(
+                "claims of %s were not what it holds: %d added, %d ended, %d sums repaired",
+                report.host, adopted, dropped, repaired,
+                extra={"host": report.host},
+            )  # fmt: skip
 
     def refuse(self, why: str) -> None:
         """Say why a message can't become a row; it is counted with the next batch that is stored."""

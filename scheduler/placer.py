@@ -9,17 +9,15 @@ found by the next reading. What only the sweep placed is counted: it was missed.
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
-from scheduler.claims import Claims
+from scheduler.claims import Claim, Claims
 from scheduler.errors import TableUnavailable
-from scheduler.events import Events
 from scheduler.explain import explain
 from scheduler.pending import Failing, Pending, Unit
-from scheduler.requests import Request
 from scheduler.select import INFEASIBLE, NOT_READY, Selection, Selector
-from scheduler.snapshot import Snapshot
+from scheduler.snapshot import Candidate, Snapshot
 from scheduler.table import Table
 
 logger = logging.getLogger(__name__)
@@ -35,8 +33,8 @@ BATCH = 64
 #: Times in one look that a shape is decided anew because hosts had changed since the snapshot.
 TRIES = 5
 
-#: Sends a claimed task to its host: the request, the host, the attempt and the Celery message.
-Dispatch = Callable[[Request, str, int, Any], None]
+#: Sends a claimed task to its host: the claim and the Celery message.
+Dispatch = Callable[[Claim, Any], None]
 #: Writes the result of a request that failed.
 Conclude = Callable[[Failing], None]
 
@@ -64,8 +62,9 @@ class Placer:
         self._dispatch = dispatch
         self._conclude = conclude
         self._revoked = revoked
+        #: Called after ``notice``, by whoever waits for it.
+        self.on_notice: Callable[[], None] = lambda: None
         self._known_revoked: set[str] = set()
-        self._events = Events(table)
         self._is_anything_new = True
         self._noticed: set[str] = set()
         self._noticing = threading.Lock()
@@ -81,44 +80,44 @@ class Placer:
         """Note that *shape* was announced; the next turn looks at it."""
         with self._noticing:
             self._noticed.add(shape)
+        self.on_notice()
 
-    def turn(self, events: Sequence[tuple[str, str]] | None = None) -> bool:
-        """Do what there is to do now; return whether anything happened that calls for another turn.
-
-        *events* are what somebody read already; else they are read here.
+    def turn(self, *, is_anything_new: bool) -> None:
+        """Do what there is to do now: look at everything that waits if *is_anything_new*, else at what was noticed.
 
         Raises:
             TableUnavailable: Redis doesn't answer; nothing is lost, and the next turn goes on.
         """
         now = self.table.now()
-        if self._events.read() if events is None else events:
-            self._is_anything_new = True
+        self._is_anything_new |= is_anything_new
         if now >= self._chores_at:
             self._do_chores(now)
             self._chores_at = now + CHORES
         with self._noticing:
             noticed, self._noticed = self._noticed, set()
-        was_anything_new, self._is_anything_new = self._is_anything_new, False
         try:
-            if was_anything_new:
-                self._place(self.pending.shapes(), self.snapshot())
+            if self._is_anything_new:
+                self._place(self.pending.shapes())
+                self._is_anything_new = False
             elif noticed:
-                self._place(sorted(noticed), self.snapshot())
+                self._place(sorted(noticed))
             if now >= self._sweep_at:
                 self._sweep(is_first=self._sweep_at == 0.0)
                 self._sweep_at = now + SWEEP
         except TableUnavailable:
             self._is_anything_new = True  # what was read of the events is not read again
             raise
-        return was_anything_new or bool(noticed)
 
     def snapshot(self) -> Snapshot:
         """Return what the table says now."""
         rows, readiness = self.table.snapshot()
         return Snapshot(rows, readiness, self.claims.failures())
 
-    def _place(self, shapes: Iterable[str], snapshot: Snapshot) -> int:
+    def _place(self, shapes: Sequence[str]) -> int:
         """Place what of *shapes* finds a host; return how many."""
+        if not shapes:
+            return 0
+        snapshot = self.snapshot()
         return sum(self._place_shape(shape, snapshot) for shape in shapes)
 
     def _place_shape(self, shape: str, snapshot: Snapshot) -> int:
@@ -159,15 +158,30 @@ class Placer:
         hosts = {candidate.host: candidate for candidate in selection.hosts}
         for request_id, (host, attempt) in zip(unit.ids, claimed.places, strict=True):
             hosts[host].withdraw(request.claims)
-            self._send(request_id, host, attempt)
+            self._send(request_id, hosts[host], attempt)
         return "claimed", None
 
-    def _send(self, request_id: str, host: str, attempt: int) -> None:
+    def _send(self, request_id: str, candidate: Candidate, attempt: int) -> None:
         known = self.pending.fetch(request_id)
         if known is None:
             return  # it was over before it could be sent
+        request, message = known
+        host = candidate.host
+        claim = Claim(
+            id=request_id,
+            attempt=attempt,
+            task_id=request.task_id,
+            task=request.task,
+            service=request.service,
+            host=host,
+            state="placed",
+            placed_at=self.table.now(),
+            started_at=None,
+            is_late=request.is_late,
+            amounts=candidate.amounts(request.claims),
+        )
         try:
-            self._dispatch(known[0], host, attempt, known[1])
+            self._dispatch(claim, message)
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody will begin this
             logger.error("%s was not sent to %s and waits on: %s", request_id, host, error)  # noqa: TRY400
             self.claims.release(host, request_id, attempt, "unsent", then="unsent")
@@ -187,7 +201,7 @@ class Placer:
             self._undecided.add(unit.shape)
         if self._told.get(unit.shape) == selection.verdict:
             return
-        if len(self._told) > 1000:  # noqa: PLR2004  # a bound, not a number with a meaning
+        if len(self._told) > 1000:  # a bound, not a number with a meaning
             self._told.clear()
         self._told[unit.shape] = selection.verdict
         level = logging.WARNING if selection.verdict == INFEASIBLE else logging.INFO
@@ -197,7 +211,7 @@ class Placer:
         )  # fmt: skip
 
     def _sweep(self, *, is_first: bool) -> None:
-        placed = self._place(self.pending.shapes(), self.snapshot())
+        placed = self._place(self.pending.shapes())
         if placed and not is_first:
             logger.warning("the sweep placed %d requests that no event had woken", placed)
             self.table.count("requests_placed_by_sweep", placed)

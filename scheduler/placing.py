@@ -96,7 +96,7 @@ class Placing:
         """Log the capabilities that *request* names and no host has ever reported, with the nearest that one has."""
         if request.shape in self._warned or self._paused_until > time.monotonic():
             return
-        if len(self._warned) > 1000:  # noqa: PLR2004  # a bound, not a number with a meaning
+        if len(self._warned) > 1000:  # a bound, not a number with a meaning
             self._warned.clear()
         self._warned.add(request.shape)
         known = self._keys(request.service)

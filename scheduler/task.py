@@ -84,10 +84,11 @@ class ScheduledTask(Task[Any, Any]):
             NotAdopted: the application was given no managers, which placing needs.
             kombu.exceptions.OperationalError: neither Redis nor the broker answers.
         """
+        is_placed = self.is_placed(options)
         said = self._take_said(options)
-        asked = {**_said_by(type(self)), **said}
-        if not asked or any(options.get(name) or getattr(self, name, None) for name in _ADDRESSES):
+        if not is_placed:
             return super().apply_async(args, kwargs, **options)
+        asked = {**_said_by(type(self)), **said}
         placing = placing_of(self.app)
         checked = check_options(asked)
         count, timeout = checked.pop("count", 1), checked.pop("placement_timeout", placing.placement_timeout)
@@ -105,6 +106,13 @@ class ScheduledTask(Task[Any, Any]):
         if self.app.conf.task_always_eager:
             return self._apply_here(placing, fields, count, args, kwargs, options)
         return self._submit(placing, fields, count, timeout, args, kwargs, options)
+
+    def is_placed(self, options: Mapping[str, Any]) -> bool:
+        """Return whether a message with these *options* goes where it is placed, rather than where they or routes say."""
+        if any(options.get(name) or getattr(self, name, None) for name in _ADDRESSES):
+            return False
+        carried = (options.get("headers") or {}).get(PLACEMENT_HEADER)
+        return bool(carried or _said_by(type(self)) or any(options.get(name) is not None for name in OPTIONS))
 
     def signature_from_request(  # type: ignore[override]
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra_options: Any

@@ -22,6 +22,7 @@ from workers.listening import FanoutStep
 from workers.methods import refuse_unknown_options, register_methods
 from workers.orphans import die_with_parent
 from workers.periodic import register_periodic_tasks
+from workers.placing import register_placing
 from workers.registry import Registry, adopt, is_adopted, registry_of
 from workers.steps import HostStep
 from workers.ticks import register_tick
@@ -69,6 +70,7 @@ def equip(app: Celery, registry: Registry) -> None:
     for manager in registry.managers.values():
         register_manager(app, registry, manager)
     register_reports(app, registry)
+    register_placing(app, registry)
     add_entries(app, registry)
     app.steps["worker"].add(HostStep)
     app.steps["consumer"].add(FanoutStep)

@@ -58,9 +58,17 @@ class Settings(BaseSettings):
     )
     periodic_interval: float = Field(60.0, ge=0.1, le=86400, description="seconds between two ticks")
     heartbeat_interval: float = Field(10.0, ge=0.1, le=3600, description="seconds between two signs of presence")
+    start_deadline: float = Field(
+        30.0, ge=0.1, le=86400, description="seconds in which a host must begin a task that was placed on it"
+    )
+    max_attempts: int = Field(3, ge=1, le=1000, description="places a task is given before it fails for want of one")
+    placement_timeout: float = Field(0.0, ge=0, description="seconds a task may wait for a place; 0: no end")
+    filters: _Names = Field((), description="filters of your own beside the built-in ones, pkg.mod:function")
+    weighers: _Names = Field((), description="weighers, NAME=MULTIPLIER; pkg.mod:function for your own")
+    history_days: float = Field(30.0, ge=0, description="days that the history of placements is kept; 0: none is")
     shutdown_timeout: float = Field(60.0, ge=0, description="seconds a stopping worker's tasks may run on; 0: no end")
 
-    @field_validator("managers", "services", "tasks", mode="before")
+    @field_validator("managers", "services", "tasks", "filters", "weighers", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -22,6 +22,8 @@ from managers.periods import Tick, host_offset
 from managers.version import version
 from scheduler.errors import TableUnavailable
 from scheduler.hosts import member_of
+from workers.holding import Holding
+from workers.placing_thread import PlacingThread
 from workers.presence import Presence
 from workers.registry import Registry
 from workers.reporting import Reporting
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that stopping waits for periodic tasks under way.
 TICK_PATIENCE = 30.0
+#: Seconds that leaving waits for the ends of tasks to be told.
+RELEASE_PATIENCE = 5.0
 #: Seconds between two tries to reach a Redis that doesn't answer at the start.
 RETRY = 2.0
 #: Seconds between two looks at whether the worker shall stop, while its start waits.
@@ -65,6 +69,7 @@ class Lifecycle:
         self.membership = registry.membership(registry.services)
         self._presence = Presence(self.membership, registry.clock, on_joined=self._restore, on_replaced=self._replaced)
         self._reporting: Reporting | None = None
+        self._placing: PlacingThread | None = None
 
     def start(self) -> None:
         """Bring the host to life; nothing is left behind when it raises.
@@ -89,8 +94,15 @@ class Lifecycle:
         except BaseException:
             self.stop()
             raise
-        self._reporting = Reporting(self.registry.app, self.membership, self.registry.clock, managers=self.managers)
+        holding = self.registry.holding = Holding(self.host, self.registry.claims)
+        holding.start()
+        self._reporting = Reporting(
+            self.registry.app, self.membership, self.registry.clock, managers=self.managers, running=holding.running
+        )
         self._reporting.start()
+        if "scheduler" in self.managers:
+            self._placing = PlacingThread(self.registry.placer)
+            self._placing.start()
         for service, manager in self.managers.items():
             self._runners[service] = TickRunner(
                 manager, self.registry.clock, self._offset_of, partial(self._ran, service)
@@ -128,6 +140,8 @@ class Lifecycle:
                 logger.warning("periodic tasks of %s still run after %g s", runner.manager, TICK_PATIENCE)
         if self._reporting is not None:
             self._reporting.stop()
+        if self._placing is not None:
+            self._placing.stop()
         for manager in reversed(self._prepared):
             try:
                 manager.cleanup_host()
@@ -138,6 +152,8 @@ class Lifecycle:
     def leave(self) -> None:
         """Give the names back and say so in the database; without ``cleanup_host`` where the stop was a hard one."""
         self._stopped.set()
+        if self.registry.holding is not None:
+            self.registry.holding.stop(RELEASE_PATIENCE)
         mine = {} if self._is_replaced else self.managers
         for service, manager in mine.items():
             try:

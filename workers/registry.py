@@ -1,7 +1,7 @@
 """The managers an application knows, and those that live in this process."""
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any, cast
@@ -17,13 +17,16 @@ from managers.periodic import PeriodicTask
 from managers.routing import check_service, host_queue
 from managers.runs import HostRuns
 from managers.version import version
+from scheduler.claims import Claims
 from scheduler.clock import FleetClock
 from scheduler.connections import connect
 from scheduler.manager import SchedulerManager
+from scheduler.placer import Placer
 from scheduler.table import Table
 from workers.config import Settings
 from workers.eager import OneByOne
 from workers.errors import AlreadyAdopted, UnknownService
+from workers.holding import Holding
 from workers.membership import Membership
 
 #: The attribute of a Celery application that holds its registry.
@@ -47,6 +50,10 @@ class Registry:
         for service in settings.services:
             self.manager_class(service)
         self.in_worker = False
+        #: The claims that this worker's main process holds; None in any other process.
+        self.holding: Holding | None = None
+        #: Returns a new placer for this application; placement sets it.
+        self.make_placer: Callable[[], Placer] | None = None
         #: The database of this application's managers outside a worker, which has just one; None for the process's.
         self.database_address: str | None = None
         #: The host whose managers ``local`` answers with.
@@ -65,6 +72,18 @@ class Registry:
         """The capability table; connects on first use."""
         url = self.settings.table_address
         return Table(connect(url), fleet=self.settings.fleet, url=url)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The claims in the table."""
+        return Claims(self.table)
+
+    @cached_property
+    def placer(self) -> Placer:
+        """What this process places with, if it is a scheduler's."""
+        if self.make_placer is None:
+            raise NotAdopted(f"{self.app!r} can't place tasks; call workers.celeriac_app first")
+        return self.make_placer()
 
     @cached_property
     def clock(self) -> FleetClock:

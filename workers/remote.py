@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from managers.remote import celery_options
 from managers.routing import fanout_exchange, host_queue, service_queue
 from scheduler.errors import TableUnavailable
 from scheduler.hosts import member_of
+from scheduler.task import ScheduledTask
 from workers.fanouts import own_id
 from workers.registry import Registry, registry_of
 
@@ -31,15 +32,16 @@ logger = logging.getLogger(__name__)
 ONE_HOST = "celeriac_one_host"
 
 
-class MethodTask(Task[Any, Any]):
-    """A method of the manager of *service*; it goes to any of the service's hosts unless a queue names one."""
+class MethodTask(ScheduledTask):
+    """A method of the manager of *service*.
+
+    It goes to any of the service's hosts unless a queue names one, or its options say what it needs of its host.
+    """
 
     abstract = True
     serializer = "json"
     typing = True  # wrong arguments fail at the caller, whatever the application thinks of that
     store_errors_even_if_ignored = True  # a cast that failed or expired can say so
-    service: str
-    __header__: Callable[..., Any]  # Celery's own: raises TypeError for wrong arguments
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -62,7 +64,7 @@ class MethodTask(Task[Any, Any]):
         """
         if options.get("serializer", self.serializer) == "json":
             check_arguments(self.name, args or (), kwargs or {})
-        if "exchange" not in options:
+        if "exchange" not in options and not self.is_placed(options):
             self._address(options)
         if current_context() is not None or CONTEXT_HEADER in (options.get("headers") or {}):
             return super().apply_async(args, kwargs, **options)

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
@@ -30,13 +30,19 @@ class Reporting:
     """
 
     def __init__(
-        self, app: Celery, membership: Membership, clock: FleetClock, *, managers: Mapping[str, Manager[Any]]
+        self,
+        app: Celery,
+        membership: Membership,
+        clock: FleetClock,
+        *,
+        managers: Mapping[str, Manager[Any]],
+        running: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
         self._app = app
         self._membership = membership
         self._clock = clock
         self._managers = managers
-        self._reports = HostReports(membership, managers)
+        self._reports = HostReports(membership, managers, clock=clock.now, running=running)
         self._is_asked = False
         self._due_at: float | None = None
         self._awaited: set[str] = set()

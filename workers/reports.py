@@ -1,7 +1,8 @@
 """The reports of one life of one host: numbered, each with all of its services."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from managers.errors import InvalidReport
@@ -13,9 +14,21 @@ logger = logging.getLogger(__name__)
 
 
 class HostReports:
-    """Composes what *managers*, by service, remember at the moment of asking; not thread-safe."""
+    """Composes what *managers*, by service, remember at the moment of asking; not thread-safe.
 
-    def __init__(self, membership: Membership, managers: Mapping[str, Manager[Any]]) -> None:
+    *clock* is the fleet's; *running* returns the claims that the host holds, where somebody knows them.
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        managers: Mapping[str, Manager[Any]],
+        *,
+        clock: Callable[[], float] = time.time,
+        running: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._running = running
         self._membership = membership
         self._managers = managers
         self._sequence = 0
@@ -31,6 +44,8 @@ class HostReports:
             interval=identity.interval,
             version=identity.version,
             services={service: _known(manager) for service, manager in self._managers.items()},
+            at=self._clock(),
+            claims=None if self._running is None else tuple(self._running()),
         )
 
 

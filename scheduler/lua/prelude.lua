@@ -92,8 +92,8 @@ local function end_claim(claim)
   return is_current
 end
 
--- A request whose place came to nothing waits for another one; after max_attempts of those it fails.
-local function place_again(id, now, why, avoided)
+-- A request whose place came to nothing waits for another one; after max_attempts for which it may be to blame it fails.
+local function place_again(id, now, why, avoided, is_fault)
   local held = redis.call('HGET', key('requests'), id)
   if not held then return end
   local request = cjson.decode(held)
@@ -103,7 +103,7 @@ local function place_again(id, now, why, avoided)
     hosts[#hosts + 1] = avoided
     redis.call('HSET', key('avoided'), id, cjson.encode(hosts))
   end
-  if redis.call('HINCRBY', key('strikes'), id, 1) >= request.max_attempts then
+  if is_fault and redis.call('HINCRBY', key('strikes'), id, 1) >= request.max_attempts then
     redis.call('HSET', key('failing'), id, cjson.encode({kind = 'attempts', why = why}))
   else
     park(id, request.shape, redis.call('HGET', key('orders'), id), now)
@@ -135,7 +135,7 @@ local function end_host(host, now, why, is_over)
           redis.call('HSET', key('failing'), claim.id, cjson.encode({kind = 'lost', why = why}))
           wake('lost', host)
         else
-          place_again(claim.id, now, why, nil)
+          place_again(claim.id, now, why, nil, begun)
         end
       end
     end

@@ -18,7 +18,7 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', sec
     ended = ended + 1
     if end_claim(claim) then
       write_down(claim, request and cjson.decode(request), 'missed', now, why)
-      place_again(claim.id, now, why, host)
+      place_again(claim.id, now, why, host, true)
     end
   end
 end
@@ -31,6 +31,7 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', secon
     wake('due', '')
   end
 end
+redis.call('ZREMRANGEBYSCORE', key('released'), '-inf', now - 3600)
 for _, name in ipairs({'ran', 'sticky'}) do
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', key(name .. '_at'), '-inf', now - 86400, 'LIMIT', 0, ARGV[2])) do
     redis.call('ZREM', key(name .. '_at'), old)

@@ -12,7 +12,8 @@ for _, claim in ipairs(cjson.decode(ARGV[6])) do
   local field = claim.id .. ':' .. claim.attempt
   runs[field] = true
   local held = redis.call('HGET', key('claims:' .. host), field)
-  if not held or cjson.decode(held).state ~= 'running' then
+  local is_over = redis.call('ZSCORE', key('released'), host .. ' ' .. field)
+  if not is_over and (not held or cjson.decode(held).state ~= 'running') then
     claim.host, claim.state, claim.boot, claim.placed_at = host, 'running', tonumber(ARGV[3]), seconds(looked_at)
     claim.started_at = claim.placed_at
     redis.call('HSET', key('claims:' .. host), field, cjson.encode(claim))
@@ -35,7 +36,7 @@ for i = 1, #held, 2 do
       local why = host .. ' says that it no longer runs it, and told nobody how it ended'
       write_down(claim, request and cjson.decode(request), 'lost', now, why)
       if claim.is_late then
-        place_again(claim.id, now, why, host)
+        place_again(claim.id, now, why, host, true)
       else
         redis.call('HSET', key('failing'), claim.id, cjson.encode({kind = 'lost', why = why}))
         wake('lost', host)

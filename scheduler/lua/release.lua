@@ -6,10 +6,13 @@
 -- Returns "released", or "gone" where there is no such claim.
 local now = moment(ARGV[1])
 local host, field = ARGV[2], ARGV[3] .. ':' .. ARGV[4]
+-- a report that was written before this must not bring it back
+redis.call('ZADD', key('released'), seconds(now), host .. ' ' .. field)
 local held = redis.call('HGET', key('claims:' .. host), field)
 if not held then return 'gone' end
 local claim = cjson.decode(held)
 if ARGV[6] == 'returned' then
+  redis.call('ZREM', key('released'), host .. ' ' .. field)
   claim.state, claim.started_at = 'placed', nil
   redis.call('HSET', key('claims:' .. host), field, cjson.encode(claim))
   redis.call('ZADD', key('deadlines'), seconds(now + ARGV[7]), host .. ' ' .. field)
@@ -30,7 +33,7 @@ if ARGV[6] == 'unsent' then
 end
 write_down(claim, request and cjson.decode(request), ARGV[5], now, ARGV[8] ~= '' and ARGV[8] or nil)
 if ARGV[6] == 'again' then
-  place_again(claim.id, now, ARGV[8], host)
+  place_again(claim.id, now, ARGV[8], host, true)
 else
   forget(claim.id, claim.task_id)
 end

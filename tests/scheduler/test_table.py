@@ -435,7 +435,7 @@ def test_pruning_leaves_no_trace_but_what_the_operator_said(table: Table, joined
     table.prune()
 
     rest = {key.removeprefix(table._prefix) for key in table.redis.keys(f"{table._prefix}*")}
-    assert rest == {"disabled", "since", "counters", "events"}
+    assert rest == {"disabled", "since", "counters", "events", "keys"}
 
 
 def test_pruning_is_done_in_bites(table: Table, joined: Lives, clock: Any) -> None:

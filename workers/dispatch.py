@@ -1,0 +1,71 @@
+"""What becomes of a request: a message to its host, or a result that says why there is none."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from celery.app.task import Context
+from celery.signals import task_revoked
+from celery.states import READY_STATES
+from kombu.serialization import loads, prepare_accept_content
+
+from managers.routing import host_queue
+from scheduler.claims import Claim
+from scheduler.envelope import body_of
+from scheduler.errors import HostLost, NoValidHost, SchedulerError
+from scheduler.explain import parts
+from scheduler.pending import Failing
+from scheduler.placing import CLAIM_HEADER
+
+logger = logging.getLogger(__name__)
+
+#: A message that can't be sent now is not waited for: its claim is released, and it is placed anew.
+_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+
+
+def dispatch(app: Celery, claim: Claim, message: Mapping[str, Any]) -> None:
+    """Put a claimed task's message into its host's queue, under its claim."""
+    headers = {**message["headers"], "eta": None, CLAIM_HEADER: claim.to_header()}
+    with app.producer_or_acquire() as producer:
+        producer.publish(
+            body_of(message),
+            exchange="",
+            routing_key=host_queue(claim.service, claim.host).name,
+            content_type=message["content_type"],
+            content_encoding=message["content_encoding"],
+            headers=headers,
+            retry=True,
+            retry_policy=_RETRY_POLICY,
+            **message["properties"],
+        )
+
+
+def conclude(app: Celery, failing: Failing) -> None:
+    """Write the result of a task that can't be run, and have its errbacks and chord told, as a worker would."""
+    request, message = failing.request, failing.message
+    _, _, embed = loads(
+        body_of(message), message["content_type"], message["content_encoding"],
+        accept=prepare_accept_content(app.conf.accept_content),
+    )  # fmt: skip
+    context = Context({
+        **message["headers"], **embed, "errbacks": embed.get("errbacks"), "correlation_id": request.task_id,
+        "reply_to": message["properties"].get("reply_to"),
+    })  # fmt: skip
+    backend = app.backend
+    if failing.kind in {"expired", "revoked"}:
+        backend.mark_as_revoked(request.task_id, failing.why, request=context, store_result=request.keeps_errors)
+        if request.task in app.tasks:
+            task_revoked.send(
+                sender=app.tasks[request.task], request=context, terminated=False, signum=None,
+                expired=failing.kind == "expired",
+            )  # fmt: skip
+        return
+    if failing.kind == "lost":
+        if request.keeps_errors and backend.get_state(request.task_id) in READY_STATES:
+            return  # it had ended, and only the word of that was lost
+        error: SchedulerError = HostLost(f"{request.task} was lost: {failing.why}")
+    else:
+        error = NoValidHost(failing.why, parts(failing.why))
+    logger.warning("%s[%s] fails: %s", request.task, request.task_id, error)
+    backend.mark_as_failure(request.task_id, error, request=context, store_result=request.keeps_errors)

@@ -1,0 +1,136 @@
+"""Tasks that reached a host under a claim: the fence before they begin, and the word when they end."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery import Task
+from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
+from celery.worker.request import Request
+
+from scheduler.claims import Claims
+from scheduler.errors import TableUnavailable
+from scheduler.placing import CLAIM_HEADER
+from workers.holding import Holding, Release
+from workers.registry import Registry, registry_of
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before a Redis that doesn't answer is asked again whether a task may begin.
+RETRY = 1.0
+
+
+class Fenced(Ignore):
+    """Raised where a message's claim is gone, or was taken up before: whoever holds it now runs the task."""
+
+
+@contextmanager
+def under_claim(registry: Registry, task: Task[Any, Any]) -> Iterator[None]:
+    """Give the block what is claimed for *task*, under way in this process; without a claim, just the block.
+
+    Waits for a Redis that doesn't answer: where nobody can tell whether the claim holds, nothing may begin.
+
+    Raises:
+        Fenced: the claim is gone, or runs already.
+    """
+    claim = (task.request.headers or {}).get(CLAIM_HEADER)
+    if claim is None or task.request.is_eager:
+        yield
+        return
+    word = _word(Claims(registry.table), registry.host, claim)
+    if word != "go":
+        logger.warning("%s[%s] is not run here: its claim is %s", task.name, task.request.id, word)
+        raise Fenced(f"the claim is {word}")
+    yield
+
+
+def _word(claims: Claims, host: str, claim: Mapping[str, Any]) -> str:
+    while True:
+        try:
+            return claims.start(host, claim["id"], claim["attempt"])
+        except TableUnavailable as error:
+            logger.warning("%s waits to begin: %s", claim["task_id"], error)
+            time.sleep(RETRY)
+
+
+class PlacedRequest(Request):  # type: ignore[misc]  # Celery's types call it Any
+    """A message on its way through a worker, which tells the claim that it runs under of its end.
+
+    Celery makes a subclass of it per task, whose ``on_success`` calls no parent's: it is wrapped as it is made.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        succeed: Callable[..., Any] | None = vars(cls).get("on_success")
+        if succeed is not None:
+
+            @wraps(succeed)
+            def on_success(self: "PlacedRequest", failed__retval__runtime: Any, **kwargs: Any) -> Any:
+                result = succeed(self, failed__retval__runtime, **kwargs)
+                if not failed__retval__runtime[0]:
+                    self._end("done")
+                return result
+
+            cls.on_success = on_success
+
+    @property
+    def _claim(self) -> Mapping[str, Any] | None:
+        return self.request_dict.get(CLAIM_HEADER)
+
+    @property
+    def _holding(self) -> Holding | None:
+        return registry_of(self.app).holding
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Note that the pool has it."""
+        if self._claim is not None and self._holding is not None:
+            self._holding.began(self, self._claim)
+        super().on_accepted(pid, time_accepted)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: FBT001, FBT002
+        """Tell of an end by exception, which is also how Celery says retried, ignored, rejected and lost."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        try:
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        finally:
+            self._end_by(error)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:  # noqa: FBT001
+        """Tell of an end by the hard time limit."""
+        try:
+            return super().on_timeout(soft, timeout)
+        finally:
+            if not soft:
+                self._end("failed", why=f"hard time limit of {timeout:g} s")
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> Any:  # noqa: FBT001
+        try:
+            return super()._announce_revoked(reason, terminated, signum, expired)
+        finally:
+            self._end("expired" if expired else "revoked")
+
+    def _end_by(self, error: BaseException) -> None:
+        if isinstance(error, Fenced):
+            if self._holding is not None:
+                self._holding.ended(self, None)
+        elif isinstance(error, Retry):
+            self._end("retried")
+        elif isinstance(error, Reject) and error.requeue:
+            self._end("returned", then="returned", seconds=registry_of(self.app).settings.start_deadline)
+        elif isinstance(error, Ignore):
+            self._end("ignored")
+        elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+            is_again = self.task.acks_late and self.task.reject_on_worker_lost
+            self._end("lost", then="again" if is_again else "over", why=str(error))
+        else:
+            self._end("failed", why=f"{type(error).__name__}: {error}")
+
+    def _end(self, outcome: str, **more: Any) -> None:
+        if self._claim is not None and self._holding is not None:
+            self._holding.ended(self, Release(self._claim, outcome, **more))

@@ -1,0 +1,134 @@
+"""How a process takes part in placement: its tasks are handed over, its scheduler hears of them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from celery import Celery
+from celery.worker import state
+from kombu import Message
+
+from managers.drivers import load_function
+from managers.errors import shown
+from scheduler import filters, weighers
+from scheduler.errors import InvalidPlacement, TableUnavailable
+from scheduler.pending import Pending
+from scheduler.placer import Placer
+from scheduler.placing import PLACE_TASK, Placing, set_placing
+from scheduler.requests import Request
+from scheduler.select import Selector
+from workers.config import PREFIX
+from workers.dispatch import conclude, dispatch
+from workers.eager_placing import place_here
+from workers.errors import InvalidSettings
+from workers.placed import under_claim
+from workers.registry import Registry, registry_of
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before a Redis that doesn't answer is tried again.
+RETRY = 1.0
+
+
+def register_placing(app: Celery, registry: Registry) -> None:
+    """Have tasks of *app* placed, and its scheduler hear of them.
+
+    Raises:
+        DriverNotFound, InvalidSettings: a setting of the placement can't be used.
+    """
+    settings = registry.settings
+    chosen = selector(registry)
+    registry.make_placer = partial(make_placer, registry, chosen)
+    set_placing(
+        app,
+        Placing(
+            app=app,
+            table=lambda: registry.table,
+            start_deadline=settings.start_deadline,
+            max_attempts=settings.max_attempts,
+            placement_timeout=settings.placement_timeout or None,
+            broker_is_redis=settings.broker_is_redis,
+            request_class="workers.placed:PlacedRequest",
+            entered=partial(under_claim, registry),
+            place_here=partial(place_here, registry, chosen),
+        ),
+    )
+
+    def place(what: dict[str, Any]) -> None:
+        announce(registry, what)
+
+    app.task(
+        name=PLACE_TASK, Strategy="workers.placing:place_strategy", shared=False, ignore_result=True, serializer="json"
+    )(place)
+
+
+def make_placer(registry: Registry, chosen: Selector) -> Placer:
+    """Return the placer of a scheduler's process."""
+    return Placer(
+        registry.table,
+        dispatch=partial(dispatch, registry.app),
+        conclude=partial(conclude, registry.app),
+        selector=chosen,
+        revoked=lambda: state.revoked,
+    )
+
+
+def selector(registry: Registry) -> Selector:
+    """Return the filters and weighers that the settings name, beside the built-in filters, which always count.
+
+    Raises:
+        DriverNotFound: FILTERS or WEIGHERS name what can't be loaded.
+        InvalidSettings: a weigher's multiplier is no number.
+    """
+    settings = registry.settings
+    own = [load_function(path, f"{PREFIX}FILTERS") for path in settings.filters]
+    weighed = dict(weighers.BUILT_IN)
+    for entry in settings.weighers:
+        path, _, multiplier = entry.partition("=")
+        try:
+            number = float(multiplier or 1.0)
+        except ValueError:
+            raise InvalidSettings(f"{PREFIX}WEIGHERS has {entry!r}; write NAME=MULTIPLIER, such as free=1.5") from None
+        weighed[path] = (weighed[path][0] if path in weighed else load_function(path, f"{PREFIX}WEIGHERS"), number)
+    return Selector(filters=(*filters.BUILT_IN, *own), weighers=weighed)
+
+
+def announce(registry: Registry, what: Mapping[str, Any]) -> None:
+    """Take an announcement in: of a shape, or of requests whose sender could not record them.
+
+    Raises:
+        TableUnavailable: they are not recorded; the message may come again.
+        InvalidPlacement, InvalidRequirement: it is none.
+    """
+    if "shape" in what:
+        registry.placer.notice(str(what["shape"]))
+        return
+    try:
+        requests = [(Request.from_dict(values), message) for values, message in what["requests"]]
+        when = {name: what[name] for name in ("rank", "not_before", "timeout")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidPlacement(f"this announces nothing: {shown(what)} ({error})") from error
+    registry.placer.notice(Pending(registry.table).submit(requests, **when))
+
+
+def place_strategy(task: Any, app: Celery, consumer: Any, **_: Any) -> Callable[..., None]:  # noqa: ARG001
+    """Return what Celery's consumer calls with each announcement: in the main process, beside the pool."""
+    registry = registry_of(app)
+
+    def on_message(message: Message, *_: Any) -> None:
+        try:
+            (what,), _, _ = message.payload
+            announce(registry, what)
+        except TableUnavailable as error:
+            logger.error("an announcement waits: %s", error)  # noqa: TRY400
+            consumer.timer.call_after(RETRY, on_message, (message,))
+            return
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not come again
+            logger.error("announcement refused: %s", error)  # noqa: TRY400
+        try:
+            message.ack()
+        except Exception as error:  # noqa: BLE001  # a dead channel raises whatever it stumbles over
+            logger.info("an announcement can't be acknowledged and will come again: %r", error)
+
+    return on_message
