@@ -1,8 +1,18 @@
-"""The durable registry of services: SQLAlchemy on SQLite or PostgreSQL, reached through the functions of `api`."""
+"""The registry of services and the history of placements, on SQLite or PostgreSQL: reached through `api`."""
 
 from managers.db.engine import close, session, use, using
-from managers.db.errors import ServiceNotFound
-from managers.db.records import ServiceRecord
+from managers.db.errors import InvalidPlacement, ServiceNotFound
+from managers.db.records import PlacementRecord, ServiceRecord
 from managers.db.schema import upgrade
 
-__all__ = ["ServiceNotFound", "ServiceRecord", "close", "session", "upgrade", "use", "using"]
+__all__ = [
+    "InvalidPlacement",
+    "PlacementRecord",
+    "ServiceNotFound",
+    "ServiceRecord",
+    "close",
+    "session",
+    "upgrade",
+    "use",
+    "using",
+]

@@ -1,24 +1,29 @@
-"""The registry of services: the functions a manager finds as its `db`, the default of `db_driver`.
+"""The registry of services and the history of placements: what a manager finds as its `db`, the default of `db_driver`.
 
-Every function is one transaction, callable from any thread and process, and raises DatabaseError if the database can't
-be used. A moment is the current time in UTC unless `now` names another; a naive one is a ValueError.
+Every function is callable from any thread and process, and raises DatabaseError if the database can't be used. Those of
+the registry are one transaction each; a moment is the current time in UTC unless `now` names another; a naive one is a
+ValueError. Those of the history are told of in `managers.db.history`.
 """
 
 from datetime import UTC, datetime
 from types import EllipsisType
 
 from sqlalchemy import ColumnElement, and_, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from managers.db.engine import session
 from managers.db.errors import ServiceNotFound
+from managers.db.history import history_add, history_list, history_prune
+from managers.db.inserts import insert
 from managers.db.models import Service
 from managers.db.records import ServiceRecord
 from managers.db.schema import upgrade
 from managers.db.timestamps import utc
 
 __all__ = [
+    "history_add",
+    "history_list",
+    "history_prune",
     "service_destroy",
     "service_get",
     "service_get_all",
@@ -39,9 +44,8 @@ def service_register(service: str, host: str, *, version: str, now: datetime | N
     moment = _moment(now)
     alive = {"version": version, "started_at": moment, "last_seen_at": moment, "stopped_at": None}
     with session() as opened:
-        insert = sqlite.insert if opened.get_bind().dialect.name == "sqlite" else postgresql.insert
         opened.execute(
-            insert(Service)
+            insert(opened, Service)
             .values(service=service, host=host, created_at=moment, **alive)
             .on_conflict_do_update(index_elements=[Service.service, Service.host], set_=alive)
         )

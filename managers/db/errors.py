@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from managers.db.address import SETTING, shown
-from managers.errors import DatabaseError
+from managers.errors import DatabaseError, ManagerError
 
 
 class ServiceNotFound(DatabaseError, LookupError):
@@ -24,6 +24,21 @@ class ServiceNotFound(DatabaseError, LookupError):
             f"no service {self.service!r} on host {self.host!r} in the database; "
             "it is registered when a worker of that host starts, check both names"
         )
+
+
+class InvalidPlacement(ManagerError, ValueError):
+    """Raised when a record given to the history breaks a limit or isn't one; nothing of its batch is written.
+
+    No DatabaseError: that batch fails again however often it is tried; without the record at `index` it may not.
+    """
+
+    def __init__(self, index: int, fault: str) -> None:
+        super().__init__(index, fault)
+        self.index = index
+        self.fault = fault
+
+    def __str__(self) -> str:
+        return f"record {self.index} of the batch: {self.fault}"
 
 
 @contextmanager

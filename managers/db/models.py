@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import MetaData, Text, UniqueConstraint, false
+from sqlalchemy import Index, MetaData, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from managers.db.timestamps import UtcDateTime
@@ -46,3 +46,28 @@ class Service(Base):
     started_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
     stopped_at: Mapped[datetime | None]
+
+
+class Placement(Base):
+    """An attempt to run a placed task, once it has ended; attempt 0 is a request that ended without being placed.
+
+    A row is added and one day pruned, never changed. Lengths are in letters; `history_add` keeps to them.
+    """
+
+    __tablename__ = "placements"
+    # The newest of a task or a host are asked for, so one index finds them in their order.
+    __table_args__ = (Index(None, "task", "ended_at"), Index(None, "host", "ended_at"))
+
+    request_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[str] = mapped_column(String(255), index=True)
+    task: Mapped[str] = mapped_column(String(255))
+    service: Mapped[str] = mapped_column(String(64))
+    host: Mapped[str | None] = mapped_column(String(128))
+    outcome: Mapped[str] = mapped_column(String(32))
+    submitted_at: Mapped[datetime]
+    placed_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime] = mapped_column(index=True)
+    claims: Mapped[str]
+    reasons: Mapped[str | None]

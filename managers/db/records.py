@@ -1,11 +1,13 @@
-"""A row of the registry as a fact: it outlives its session and never changes."""
+"""A row as a fact: it outlives its session and never changes."""
 
-from dataclasses import dataclass, fields
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from managers.db.models import Service
+    from managers.db.models import Placement, Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +37,31 @@ class ServiceRecord:
     def of(cls, row: "Service") -> Self:
         """Copy a row."""
         return cls(**{field.name: getattr(row, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRecord:
+    """An attempt to run a placed task, and how it ended; times are in UTC, by Redis's clock."""
+
+    request_id: str
+    #: Counts from 1; 0 is a request that ended without being placed.
+    attempt: int
+    task_id: str
+    task: str
+    service: str
+    #: None where it was never placed.
+    host: str | None
+    outcome: str
+    submitted_at: datetime
+    placed_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime
+    claims: Mapping[str, float] = field(hash=False)
+    #: Why it ended so; cut at `managers.db.placements.MAX_REASONS`.
+    reasons: str | None
+
+    @classmethod
+    def of(cls, row: "Placement") -> Self:
+        """Copy a row."""
+        copied = {column.name: getattr(row, column.name) for column in fields(cls)}
+        return cls(**{**copied, "claims": json.loads(row.claims)})

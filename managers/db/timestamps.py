@@ -1,9 +1,15 @@
 """Points in time as the database keeps them: with their zone, in UTC."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, TypeDecorator
+
+from managers.errors import shown
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: The end of the year 9999, in seconds since 1970.
+_END = 253402300800.0
 
 
 def utc(moment: datetime) -> datetime:
@@ -15,6 +21,19 @@ def utc(moment: datetime) -> datetime:
     if moment.utcoffset() is None:
         raise ValueError(f"{moment!r} has no time zone; use datetime.now(UTC)")
     return moment.astimezone(UTC)
+
+
+def moment(when: datetime | float) -> datetime:
+    """Return a datetime, or seconds since 1970 as Redis's clock counts them, in UTC and to the microsecond.
+
+    Raises:
+        ValueError: if it is naive, or no moment from 1970 to 9999.
+    """
+    if isinstance(when, datetime):
+        return utc(when)
+    if not isinstance(when, int | float) or isinstance(when, bool) or not 0 <= when < _END:
+        raise ValueError(f"{shown(when)} is no moment from 1970 to 9999; use seconds since 1970")
+    return _EPOCH + timedelta(seconds=when)
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -4,6 +4,7 @@ import logging
 import pickle
 import sqlite3
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,20 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from managers import db
-from managers.db import ServiceNotFound, api, engine, session
+from managers.db import InvalidPlacement, ServiceNotFound, api, engine, schema, session
 from managers.errors import DatabaseError
+
+ENDED = {
+    "request_id": "r",
+    "attempt": 0,
+    "task_id": "t",
+    "task": "shop.render",
+    "service": "host",
+    "outcome": "expired",
+    "submitted_at": 1_800_000_000.0,
+    "ended_at": 1_800_000_060.0,
+}
+HISTORY = [lambda: api.history_add([ENDED]), api.history_list, lambda: api.history_prune(0)]
 
 
 def test_no_named_database_names_the_setting_and_the_way_out() -> None:
@@ -90,3 +103,26 @@ def test_an_unknown_service_survives_the_way_between_processes() -> None:
 
     assert (copy.service, copy.host) == ("volume", "here")
     assert "'volume' on host 'here'" in str(copy)
+
+
+@pytest.mark.parametrize("ask", HISTORY)
+def test_a_database_that_is_away_is_named(ask: Callable[[], object]) -> None:
+    db.use("postgresql://celeriac@127.0.0.1:1/fleet")
+
+    with pytest.raises(DatabaseError, match=r"127\.0\.0\.1:1/fleet: .*check that it answers"):
+        ask()
+
+
+@pytest.mark.parametrize("ask", HISTORY)
+def test_a_database_of_before_the_history_names_the_way_out(empty: str, ask: Callable[[], object]) -> None:
+    db.upgrade()
+    schema.downgrade("0001")
+
+    with pytest.raises(DatabaseError, match=r"placements.* bring it up to date with managers\.db\.upgrade"):
+        ask()
+
+
+def test_a_bad_record_survives_the_way_between_processes() -> None:
+    copy = pickle.loads(pickle.dumps(InvalidPlacement(3, "it has no task")))
+
+    assert (copy.index, str(copy)) == (3, "record 3 of the batch: it has no task")

@@ -43,8 +43,8 @@ def test_an_empty_database_is_brought_to_the_codes_revision(empty: str) -> None:
 
     db.upgrade()
 
-    assert schema.revision() == schema.head() == "0001"
-    assert tables() == {"alembic_version", "services"}
+    assert schema.revision() == schema.head() == "0002"
+    assert tables() == {"alembic_version", "placements", "services"}
 
 
 def test_the_steps_are_counted_up_and_the_newest_is_the_head_that_alembic_finds() -> None:
@@ -105,6 +105,44 @@ def test_an_upgrade_keeps_what_is_there(database: str) -> None:
     assert len(api.service_get_all()) == 1
 
 
+def test_a_database_of_before_the_history_gains_it_and_keeps_its_services(empty: str) -> None:
+    with session() as opened:
+        command.upgrade(schema.config(opened.connection()), "0001")
+    assert tables() == {"alembic_version", "services"}
+    api.service_register("volume", "here", version="1")
+    before = api.service_update("volume", "here", disabled=True, disabled_reason="disk")
+
+    db.upgrade()
+
+    assert schema.revision() == schema.head()
+    assert differences() == []
+    assert api.service_get_all() == [before]
+    assert api.history_list() == []
+
+
+def test_the_way_back_before_the_history_keeps_the_services(database: str) -> None:
+    before = api.service_register("volume", "here", version="1")
+
+    schema.downgrade("0001")
+
+    assert tables() == {"alembic_version", "services"}
+    assert api.service_get_all() == [before]
+
+
+def test_processes_that_upgrade_an_old_database_at_once_do_it_once(empty: str, at_once: AtOnce) -> None:
+    with session() as opened:
+        command.upgrade(schema.config(opened.connection()), "0001")
+    code = """
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+upgrade()
+assert api.history_list() == []
+"""
+
+    said = at_once(code, processes=6, url=empty)
+
+    assert "".join(said).count("upgraded from 0001 to 0002") == 1
+
+
 def test_processes_that_upgrade_an_empty_database_at_once_do_it_once(url: str, at_once: AtOnce) -> None:
     code = """
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
@@ -114,7 +152,7 @@ assert api.service_get_all() == []
 
     said = at_once(code, processes=8, url=url)
 
-    assert "".join(said).count("upgraded from nothing to 0001") == 1
+    assert "".join(said).count("upgraded from nothing to 0002") == 1
     db.use(url)
     assert schema.revision() == schema.head()
 
@@ -144,7 +182,7 @@ def test_a_newer_database_is_left_alone_with_a_line_in_the_log(database: str, ca
 
     (line,) = [record for record in caplog.records if record.name == "managers.db.schema"]
     assert line.levelno == logging.WARNING
-    assert "is newer (9999) than this code (0001): left alone" in line.getMessage()
+    assert "is newer (9999) than this code (0002): left alone" in line.getMessage()
     assert schema.revision() == "9999"
     assert "services" in tables()
 
@@ -167,7 +205,7 @@ def test_the_migrations_are_found_in_a_folder_of_any_name(tmp_path: Path, monkey
     shutil.copytree(schema._MIGRATIONS, odd)
     monkeypatch.setattr(schema, "_MIGRATIONS", odd)
 
-    assert schema.head() == "0001"
+    assert schema.head() == "0002"
 
 
 def test_alembics_own_commands_run_on_the_database_in_use(empty: str) -> None:
@@ -183,8 +221,9 @@ def test_a_new_migration_is_written_with_only_what_differs(
     shutil.copytree(schema._MIGRATIONS, copy)
     monkeypatch.setattr(schema, "_MIGRATIONS", copy)
 
-    command.revision(schema.config(), "nothing new", autogenerate=True, rev_id="0002")
+    command.revision(schema.config(), "nothing new", autogenerate=True, rev_id="0003")
 
-    written = (copy / "versions" / "0002_nothing_new.py").read_text()
+    written = (copy / "versions" / "0003_nothing_new.py").read_text()
     assert written.count("    pass\n") == 2
     assert "services" not in written
+    assert "placements" not in written

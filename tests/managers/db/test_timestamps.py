@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 from sqlalchemy.exc import StatementError
 
-from managers.db import api, session
+from managers.db import api, session, timestamps
 from managers.db.models import Service
 from managers.db.timestamps import utc
 
@@ -45,3 +45,24 @@ def test_a_moment_comes_back_to_the_microsecond_and_in_utc(database: str) -> Non
     stored = api.service_get("volume", "here").started_at
     assert stored == moment
     assert stored.tzinfo is UTC
+
+
+@given(st.integers(0, 4_102_444_800_000_000))
+def test_seconds_since_1970_are_told_to_the_microsecond(microseconds: int) -> None:
+    told = timestamps.moment(microseconds / 1_000_000)
+
+    assert told == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    assert told.tzinfo is UTC
+
+
+def test_the_last_moment_is_one() -> None:
+    assert timestamps.moment(253402300799.99997).year == 9999
+    assert timestamps.moment(0) == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "wrong", [-1.0, 253402300800.0, 1_800_000_000_000, float("nan"), float("inf"), True, "1", None]
+)
+def test_what_is_no_moment_is_refused_with_the_way_out(wrong: object) -> None:
+    with pytest.raises(ValueError, match="is no moment from 1970 to 9999; use seconds since 1970"):
+        timestamps.moment(wrong)
