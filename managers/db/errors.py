@@ -26,7 +26,7 @@ class ServiceNotFound(DatabaseError, LookupError):
         )
 
 
-class InvalidPlacement(ManagerError, ValueError):
+class InvalidRecord(ManagerError, ValueError):
     """Raised when a record given to the history breaks a limit or isn't one; nothing of its batch is written.
 
     No DatabaseError: that batch fails again however often it is tried; without the record at `index` it may not.

@@ -37,7 +37,7 @@ def history_add(records: Sequence[Mapping[str, Any]]) -> int:
     `placements.MAX_REASONS` letters).
 
     Raises:
-        InvalidPlacement: a record is bad, named by its `index`; nothing is written.
+        InvalidRecord: a record is bad, named by its `index`; nothing is written.
         DatabaseError: nothing is written, or the answer was lost: write the same batch again.
     """
     added = sorted(rows(records), key=lambda row: (row["request_id"], row["attempt"]))

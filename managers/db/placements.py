@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import String, inspect
 
-from managers.db.errors import InvalidPlacement
+from managers.db.errors import InvalidRecord
 from managers.db.models import Placement
 from managers.db.timestamps import moment
 from managers.errors import shown
@@ -30,14 +30,14 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return each record as a row, whose keys are the columns; optional ones may be missing or None.
 
     Raises:
-        InvalidPlacement: the message and `index` name the first bad record.
+        InvalidRecord: the message and `index` name the first bad record.
     """
     made = []
     for index, record in enumerate(records):
         try:
             made.append(_row(record))
         except _Fault as fault:
-            raise InvalidPlacement(index, str(fault)) from None
+            raise InvalidRecord(index, str(fault)) from None
     return made
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from managers import db
-from managers.db import InvalidPlacement, ServiceNotFound, api, engine, schema, session
+from managers.db import InvalidRecord, ServiceNotFound, api, engine, schema, session
 from managers.errors import DatabaseError
 
 ENDED = {
@@ -123,6 +123,6 @@ def test_a_database_of_before_the_history_names_the_way_out(empty: str, ask: Cal
 
 
 def test_a_bad_record_survives_the_way_between_processes() -> None:
-    copy = pickle.loads(pickle.dumps(InvalidPlacement(3, "it has no task")))
+    copy = pickle.loads(pickle.dumps(InvalidRecord(3, "it has no task")))
 
     assert (copy.index, str(copy)) == (3, "record 3 of the batch: it has no task")

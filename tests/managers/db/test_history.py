@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from managers.db import InvalidPlacement, PlacementRecord, api, history, session
+from managers.db import InvalidRecord, PlacementRecord, api, history, session
 from managers.db.engine import engine
 from managers.db.placements import MAX_REASONS
 
@@ -129,7 +129,7 @@ def test_a_bad_record_is_named_and_nothing_of_its_batch_is_written() -> None:
     batch = [placement(1), placement(2), placement(3, task=None), placement(4)]
 
     with pytest.raises(
-        InvalidPlacement, match=r"record 2 of the batch: attempt 1 of request 'request-00003' has no task"
+        InvalidRecord, match=r"record 2 of the batch: attempt 1 of request 'request-00003' has no task"
     ) as bad:
         api.history_add(batch)
 

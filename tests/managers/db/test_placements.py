@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from managers.db import InvalidPlacement
+from managers.db import InvalidRecord
 from managers.db.placements import MAX_REASONS, is_storable, rows, storable
 
 RECORD = {
@@ -57,7 +57,7 @@ class Outcome(str, Enum):  # noqa: UP042 the kind whose str() is its name
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_its_limit(name: str, value: Any, fault: str) -> None:
-    with pytest.raises(InvalidPlacement, match=rf"^record 1 of the batch: attempt .* of request .*{fault}") as bad:
+    with pytest.raises(InvalidRecord, match=rf"^record 1 of the batch: attempt .* of request .*{fault}") as bad:
         rows([RECORD, {**RECORD, name: value}])
 
     assert bad.value.index == 1
@@ -65,7 +65,7 @@ def test_a_bad_value_is_refused_with_its_name_and_its_limit(name: str, value: An
 
 @pytest.mark.parametrize("name", RECORD)
 def test_what_must_be_known_may_not_be_missing(name: str) -> None:
-    with pytest.raises(InvalidPlacement, match=f"has no {name}"):
+    with pytest.raises(InvalidRecord, match=f"has no {name}"):
         rows([{key: value for key, value in RECORD.items() if key != name}])
 
 
@@ -79,7 +79,7 @@ def test_no_claims_are_empty_ones() -> None:
 
 
 def test_what_is_no_mapping_is_refused() -> None:
-    with pytest.raises(InvalidPlacement, match="record 0 of the batch: 7 is no mapping"):
+    with pytest.raises(InvalidRecord, match="record 0 of the batch: 7 is no mapping"):
         rows([7])
 
 
@@ -129,7 +129,7 @@ def test_claims_come_back_as_they_were(claims: dict[str, float]) -> None:
     )
 )
 def test_whatever_a_stranger_sends_is_a_row_or_refused(values: dict[str, Any]) -> None:
-    with suppress(InvalidPlacement):
+    with suppress(InvalidRecord):
         (row,) = rows([{**RECORD, **values}])
 
         assert row["task"]
