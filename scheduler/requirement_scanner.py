@@ -14,7 +14,7 @@ from scheduler.requirement_text import BARE_KEY, refusal
 from scheduler.requirement_tree import MAX_NESTING
 
 #: Keys, constants, operators, commas and brackets: no more time is spent on a text.
-MAX_WORDS = 10_000
+MAX_WORDS = 16_000
 #: Brackets inside each other, those of a call and a list included.
 MAX_BRACKETS = 32
 

@@ -174,8 +174,8 @@ def test_the_caret_stands_under_the_fault_whatever_stands_before_it() -> None:
         ("not (a or not (b and not (c or not d)))", None),
         ("not (a or not (b and not (c or not (d and e))))", "9 deep; the limit is 8"),
         ("a in (" + "1," * 1001 + ")", "1001 constants; the limit is 1000"),
-        (" or ".join("a in (" + "1," * 980 + ")" for _ in range(5)), "4900 constants so far; the limit is 4000"),
-        ("a or " * 6000 + "a", "word 10001; the limit is 10000"),
+        (" or ".join("a in (" + "1," * 980 + ")" for _ in range(5)), "4900 constants up to here; the limit is 4000"),
+        ("a or " * 9000 + "a", "word 16001; the limit is 16000"),
         ("(" * 32 + "a" + ")" * 32, None),
         ("(" * 33 + "a" + ")" * 33, "33 brackets are open here; the limit is 32"),
         ("not " * 65 + "a", "'not' 65 of a row; the limit is 64"),
@@ -201,6 +201,21 @@ def test_a_requirement_of_the_largest_size_is_read() -> None:
 
     assert len(requirement.clauses) == 64
     assert Requirement.parse(str(requirement)) == Requirement.from_tree(requirement.tree) == requirement
+
+
+def test_a_tree_of_the_largest_lists_can_be_written_as_an_expression() -> None:
+    lists = {"any": [{f"a{n}": {"not_in": [-number for number in range(1, 1001)]}} for n in range(4)]}
+    lists["any"] += [{"not": {f"b{n}": {"version": [">=", "1.1"]}}} for n in range(60)]
+    requirement = Requirement.from_tree(lists)
+
+    assert Requirement.parse(str(requirement)) == requirement
+
+
+def test_equalities_keep_the_limits_too() -> None:
+    with pytest.raises(InvalidRequirement, match="this is term 65; the limit is 64"):
+        Requirement.of({f"a{number}": number for number in range(65)})
+    with pytest.raises(InvalidRequirement, match="5000 constants up to here; the limit is 4000"):
+        Requirement.of({f"a{number}": [1] * 1000 for number in range(5)})
 
 
 TREES = [
