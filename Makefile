@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq calls bench clean
+.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq calls bench fuzz clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ calls: $(VENV)/.test ## Remote methods under every pool on both brokers, and 1,0
 bench: $(VENV)/.test ## Measure: reports and calls beside plain tasks, and what a host costs the table
 	$(BIN)/python benchmarks/reports.py
 	$(BIN)/python benchmarks/calls.py
+
+fuzz: $(VENV)/.test ## A million random and hostile requirements: each is read or refused, none is slow
+	$(BIN)/python tests/scheduler/fuzz_requirements.py --count 1000000
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) dist .celeriac .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -14,7 +14,7 @@ from scheduler.requirement_text import BARE_KEY, refusal
 from scheduler.requirement_tree import MAX_NESTING
 
 #: Keys, constants, operators, commas and brackets: no more time is spent on a text.
-MAX_WORDS = 10_000
+MAX_WORDS = 16_000
 #: Brackets inside each other, those of a call and a list included.
 MAX_BRACKETS = 32
 
@@ -78,6 +78,7 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self._text = text
         self._word = ""
+        self._at = 0
         self._is_value = False
         self._nots = 0
         self._open: list[tuple[str, int]] = []
@@ -99,7 +100,7 @@ class _Scanner:
             if count > MAX_WORDS and kind != "end":
                 self._refuse(found.start(kind), f"this is word {MAX_WORDS + 1}; the limit is {MAX_WORDS}")
             self._is_value = readers[kind](word, found.start(kind)) if kind in readers else False
-            self._word = word
+            self._word, self._at = word, found.start(kind)
 
     def _number(self, word: str, at: int) -> bool:
         self._check_value_may_stand(word, at)
@@ -174,14 +175,14 @@ class _Scanner:
     def _check_value_may_stand(self, word: str, at: int) -> None:
         if not self._is_value:
             return
-        for near, place in ((word, at), (self._word, at - 1)):
+        for near, place in ((word, at), (self._word, self._at)):
             if near.lower() in {"and", "or", "in", "not"}:
                 self._refuse(place, f"{near!r} is no operator: write {near.lower()!r}")
         if word[0] in "'\"":
             if self._word[0] in "'\"":
                 self._refuse(at, "two texts side by side: put a comma between them, and use no triple quotes")
             if self._text[at - 1] not in " \t\n\r\f":
-                self._refuse(at - len(self._word), f"{self._word!r} before a quote is no part of a requirement")
+                self._refuse(self._at, f"{self._word!r} before a quote is no part of a requirement")
         self._refuse(at, f"{shown(word)} follows {shown(self._word)} without an operator between them")
 
     def _refuse(self, at: int, said: str) -> NoReturn:

@@ -116,13 +116,13 @@ def depth(node: Node) -> int:
     return 1 + max(map(depth, inner), default=0)
 
 
-def terms(node: Node) -> Iterator[Term]:
+def terms_of(node: Node) -> Iterator[Term]:
     """Yield the terms of *node*, left to right."""
     if isinstance(node, Term):
         yield node
     else:
         for operand in (node.operand,) if isinstance(node, Not) else node.operands:
-            yield from terms(operand)
+            yield from terms_of(operand)
 
 
 def to_tree(node: Node) -> dict[str, object]:
@@ -159,9 +159,11 @@ class TermMaker:
         self._terms += 1
         if self._terms > MAX_TERMS:
             raise InvalidRequirement(f"this is term {self._terms}; the limit is {MAX_TERMS}")
-        self._constants += len(value) if isinstance(value, list) else 0
+        self._constants += len(value) if name in {"in", "not_in"} and isinstance(value, list | tuple) else 0
         if self._constants > MAX_CONSTANTS:
-            raise InvalidRequirement(f"the lists have {self._constants} constants so far; the limit is {MAX_CONSTANTS}")
+            raise InvalidRequirement(
+                f"the lists have {self._constants} constants up to here; the limit is {MAX_CONSTANTS}"
+            )
         return make_term(key, name, value)
 
 

@@ -1,7 +1,7 @@
 """What a task asks of a host, as data: an expression's meaning, which travels as JSON and is asked of capabilities."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -19,11 +19,11 @@ from scheduler.requirement_tree import (
     Node,
     Not,
     Term,
+    TermMaker,
     canonical,
     depth,
     from_tree,
-    make_term,
-    terms,
+    terms_of,
     to_json,
     to_tree,
 )
@@ -59,7 +59,7 @@ class Requirement:
         return _remembered(text) if len(text) <= _MAX_REMEMBERED else _made(parse(text))
 
     @classmethod
-    def of(cls, asked: "str | Mapping[str, Scalar | list[Scalar]] | Requirement | None") -> "Requirement":
+    def of(cls, asked: "str | Mapping[str, Scalar | Sequence[Scalar]] | Requirement | None") -> "Requirement":
         """Return the requirement that a user gave: an expression, equalities, a requirement, or None for anything.
 
         Of a mapping each key must equal its value, or one of its values where they are a list.
@@ -75,7 +75,8 @@ class Requirement:
             raise InvalidRequirement(
                 f"a requirement is an expression or a mapping of keys to values, not {shown(asked)}"
             )
-        equalities = tuple(_equality(key, value) for key, value in (asked or {}).items())
+        terms = TermMaker()
+        equalities = tuple(_equality(terms, key, value) for key, value in (asked or {}).items())
         return _made(AllOf(equalities))
 
     @classmethod
@@ -125,7 +126,7 @@ def _made(written: Node) -> Requirement:
     return Requirement(
         json=json,
         shape=hashlib.sha256(json.encode()).hexdigest()[:16],
-        keys=frozenset(term.key for term in terms(node)),
+        keys=frozenset(term.key for term in terms_of(node)),
         _text=text,
         _node=node,
         _matcher=_compiled(node),
@@ -137,13 +138,13 @@ def _remembered(text: str) -> Requirement:
     return _made(parse(text))
 
 
-def _equality(key: object, value: object) -> Term:
+def _equality(terms: TermMaker, key: object, value: object) -> Term:
     if not isinstance(key, str):
         raise InvalidRequirement(f"{shown(key)} is no key: it is no text")
     if isinstance(value, Mapping):
         raise InvalidRequirement(f"{shown(key)} is to equal {shown(value)}: a tree goes into Requirement.from_tree")
     try:
-        return make_term(key, "in" if isinstance(value, list | tuple) else "==", value)
+        return terms.make(key, "in" if isinstance(value, list | tuple) else "==", value)
     except InvalidRequirement as error:
         raise InvalidRequirement(f"{shown(key)}: {error}") from None
 
