@@ -1,7 +1,7 @@
 """An exposed method as the rest of the fleet sees it: modifiers in the middle, the verb last."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypedDict, TypeVar, cast
@@ -47,6 +47,26 @@ class Options(TypedDict, total=False):
     time_limit: float
 
 
+class Placement(TypedDict, total=False):
+    """What ``where`` takes beside what is required; ``docs/placement.md`` says what each means.
+
+    ``claims`` are amounts such as ``{"ports": 1}``, ``prefers`` weights by expression, the times are seconds.
+    """
+
+    claims: Mapping[str, float]
+    prefers: Mapping[str, float]
+    only: str | Sequence[str]
+    exclude: str | Sequence[str]
+    same_host: str | Sequence[str]
+    different_host: str | Sequence[str]
+    sticky: str
+    must_stick: bool
+    strategy: str
+    placement_timeout: float
+    start_deadline: float
+    max_attempts: int
+
+
 class RemoteTask(Protocol):
     """What a Celery application registers for an exposed method; ``workers`` has it."""
 
@@ -60,6 +80,10 @@ class RemoteTask(Protocol):
 
     def fanout(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Fanout[Any]:
         """Send to every host of the service."""
+        ...
+
+    def check_placement(self, placement: Mapping[str, Any]) -> None:
+        """Raise what sending would raise for a placement that can't be."""
         ...
 
     def check(self, args: Any, kwargs: Any, *, partial: bool = False) -> None:
@@ -88,6 +112,7 @@ class Remote(Generic[P, R_co]):
     host: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     app: Celery | None = None
+    placement: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -102,12 +127,25 @@ class Remote(Generic[P, R_co]):
         """Set options of the message; TypeError names one that doesn't exist."""
         for name in options:
             if name not in Options.__annotations__:
-                near = difflib.get_close_matches(name, Options.__annotations__, n=1)
-                hint = (
-                    f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(Options.__annotations__))}"
-                )
-                raise TypeError(f"{self.name} has no option {name!r}; {hint}")
+                raise TypeError(f"{self.name} {_no_option(name, Options.__annotations__)}")
         return replace(self, options={**self.options, **options})
+
+    def where(self, requires: Any = None, **placement: "Unpack[Placement]") -> Self:
+        """Mean a host that has what the method *requires*, and has room for what it claims; it waits for one.
+
+        *requires* is an expression such as ``"ports > 4 and zone != 'c'"``, or equalities such as ``{"zone": "a"}``.
+        What is not said here is as ``@expose`` said it.
+
+        Raises:
+            ValueError: an option can't be used; the message names it.
+            TypeError: there is no such option.
+        """
+        for name in placement:
+            if name not in Placement.__annotations__:
+                raise TypeError(f"{self.name} {_no_option(name, Placement.__annotations__)}")
+        said = {**placement, **({} if requires is None else {"requires": requires})}
+        self._task().check_placement(said)
+        return replace(self, placement={**self.placement, **said})
 
     def using(self, app: Celery) -> Self:
         """Send through *app*, where a process has several applications that know the method."""
@@ -125,7 +163,7 @@ class Remote(Generic[P, R_co]):
             kombu.exceptions.OperationalError: the broker is away; nothing was sent.
             Exception: whatever the method raised, its cause being the traceback over there.
         """
-        return cast("R_co", self._task().call(args, kwargs, self.host, self.options))
+        return cast("R_co", self._task().call(args, kwargs, self._named, self._options))
 
     def cast(self, *args: P.args, **kwargs: P.kwargs) -> "AsyncResult[R_co]":
         """Have one host run the method some time; only a failure is kept in the result.
@@ -137,16 +175,18 @@ class Remote(Generic[P, R_co]):
             HostNotUp: the host of ``on`` is not there, or draining.
             kombu.exceptions.OperationalError: the broker is away; nothing was sent.
         """
-        return self._task().cast(args, kwargs, self.host, self.options)
+        return self._task().cast(args, kwargs, self._named, self._options)
 
     def fanout(self, *args: P.args, **kwargs: P.kwargs) -> Fanout[R_co]:
         """Have every live host of the service run the method once; ``gather`` waits for the answers.
 
         Raises:
-            ValueError: ``on`` named one host.
+            ValueError: ``on`` named one host, or ``where`` means one.
         """
         if self.host is not None:
             raise ValueError(f"{self.name} is for {self.host} alone; leave out .on({self.host!r}) to reach every host")
+        if self.placement:
+            raise ValueError(f"{self.name} is placed on one host by .where(...); leave it out to reach every host")
         return self._task().fanout(args, kwargs, self.options)
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> "AsyncResult[R_co]":
@@ -175,11 +215,29 @@ class Remote(Generic[P, R_co]):
             raise NotAdopted(f"{app!r} doesn't know {self.name}; give celeriac_app its manager")
         return cast("RemoteTask", app.tasks[self.name])
 
+    @property
+    def _named(self) -> str | None:
+        """The host whose queue the message goes to; a placed one goes where it is placed."""
+        return None if self.placement else self.host
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        if not self.placement:
+            return dict(self.options)
+        named = {} if self.host is None else {"only": self.host}
+        return {**self.options, **self.placement, **named}
+
     def _celery_options(self) -> dict[str, Any]:
-        options = celery_options(self.options)
-        if self.host is not None:
-            options["queue"] = host_queue(self.service, self.host).name
+        options = celery_options(self._options)
+        if self._named is not None:
+            options["queue"] = host_queue(self.service, self._named).name
         return options
+
+
+def _no_option(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+    return f"has no option {name!r}; {hint}"
 
 
 def celery_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ The wire form is one JSON object, the only argument of the task ``scheduler.upda
 
     {"host": "rack1-07", "boot": 1795359600000, "sequence": 3, "interval": 60.0, "version": "0.1.0",
      "services": {"host": {"cpus": 8, "zone": "a"}, "network": null},
-     "at": 1795359660.25, "claims": [{"id": "5f0c...", "attempt": 1, "amounts": {"host/rack1-07": {"slots": 1000}}, ...}]}
+     "at": 1795359660.25, "claims": [{"id": "5f0c...", "attempt": 1, "amounts": {"host/rack1-07": {"slots": 1000}}, }]}
 
 A service's value replaces all that was known of it; null says "alive" and changes nothing; {} retracts everything.
-``claims`` are those that the host really ran under ``at`` that moment of the fleet's clock; without them nothing is said
-of claims. Both
-ends check the same limits: the sender so that the culprit gets the error, the receiver because it trusts nobody.
+``claims`` are those under which the host really ran something at the moment ``at`` of the fleet's clock; without them
+nothing is said of claims. Both ends check the same limits: the sender so that the culprit gets the error, the receiver
+because it trusts nobody.
 """
 
 import json
@@ -183,7 +183,7 @@ def _claim(value: object, host: str) -> Mapping[str, Any]:
         if member.partition("/")[2] != host or not isinstance(amounts, dict):
             raise InvalidReport(f"a claim of {host} withdraws {shown(amounts)} from {shown(member)}")
         for resource, amount in amounts.items():
-            if not _KEY.fullmatch(resource):
+            if not KEY.fullmatch(resource):
                 raise InvalidReport(f"a claim of {host} withdraws of {shown(resource)}, which is no capability's name")
             _integer(f"what a claim withdraws of {resource}", amount)
     return value

@@ -169,7 +169,10 @@ class Claims:
     def reconcile(
         self, host: str, boot: int, at: float, running: Sequence[Mapping[str, Any]], members: Sequence[str]
     ) -> tuple[int, int, int]:
-        """Make the claims of *host* what it said *at* that moment it runs; return how many it adopted, dropped, repaired."""
+        """Make the claims of *host* what it said *at* that moment that it runs.
+
+        Return how many claims were added, how many ended, and how many sums were wrong.
+        """
         arguments = [self.table.stamp(), host, boot, at, RECENT, json.dumps(list(running)), *members]
         adopted, dropped, repaired = self.table.script("reconcile", arguments)
         return int(adopted), int(dropped), int(repaired)
@@ -199,9 +202,7 @@ class Claims:
             for key in self.table.redis.scan_iter(match=f"{_literal(prefix)}*", count=1000):
                 pipeline.hvals(key)
             found = pipeline.execute()
-        return sorted(
-            (Claim.from_json(text) for texts in found for text in texts), key=lambda claim: claim.placed_at
-        )
+        return sorted((Claim.from_json(text) for texts in found for text in texts), key=lambda claim: claim.placed_at)
 
 
 def _literal(text: str) -> str:

@@ -56,9 +56,9 @@ def envelope(
     """Return the message as plain data, encoded as kombu would send it."""
     content_type, content_encoding, data = dumps(body, serializer=serializer)
     headers = dict(headers)
+    raw: bytes = data if isinstance(data, bytes) else data.encode("utf-8")
     if compression:
-        data, headers["compression"] = compressions.compress(data, compression)
-    raw = data if isinstance(data, bytes) else data.encode("utf-8")
+        raw, headers["compression"] = compressions.compress(raw, compression)
     try:
         text, is_base64 = raw.decode("utf-8"), False
     except UnicodeDecodeError:

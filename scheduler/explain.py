@@ -38,7 +38,7 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        """Return it as one line, such as "0/12 hosts: 7 gpus >= 1 (most free: 0), 3 stale; nearest: a lacks gpus >= 1"."""
+        """Return it as one line: "0/12 hosts: 9 gpus >= 1 (most free: 0), 3 stale; nearest: a lacks gpus >= 1"."""
         text = f"{self.fit}/{self.hosts} hosts: {', '.join(self.reasons) or 'all fit'}"
         if not self.nearest:
             return text

@@ -105,7 +105,9 @@ class Pending:
         if not wanted:
             return []
         with self.table.reached():
-            ids = [found for found in cast("list[Any]", self.table.redis.hmget(self.table.key("open"), wanted)) if found]
+            ids = [
+                found for found in cast("list[Any]", self.table.redis.hmget(self.table.key("open"), wanted)) if found
+            ]
             placed = cast("list[Any]", self.table.redis.hmget(self.table.key("placed"), ids)) if ids else []
         waiting = self._units([unit for unit, host in zip(ids, placed, strict=True) if host is None], None)
         gangs = self._units([gang for unit in waiting if (gang := unit.request.gang) and gang != unit.ids[0]], None)

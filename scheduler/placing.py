@@ -115,8 +115,9 @@ class Placing:
             raise
 
     def _announce(self, what: Mapping[str, Any], producer: Any) -> None:
+        queue: Any = service_queue("scheduler")
         self.app.send_task(
-            PLACE_TASK, (what,), queue=service_queue("scheduler"), exchange="", exchange_type="direct",
+            PLACE_TASK, (what,), queue=queue, exchange="", exchange_type="direct",
             producer=producer, ignore_result=True, serializer="json", add_to_parent=False,
         )  # fmt: skip
 
@@ -130,9 +131,7 @@ class Placing:
                 return frozenset()
             self._known = (time.monotonic(), known)
         prefixes = (f"{service}.", "host.")
-        return frozenset(
-            key.removeprefix(prefix) for prefix in prefixes for key in known if key.startswith(prefix)
-        )
+        return frozenset(key.removeprefix(prefix) for prefix in prefixes for key in known if key.startswith(prefix))
 
 
 def placing_of(app: Celery) -> Placing:

@@ -123,8 +123,8 @@ def _of_tree(text: str) -> Requirement:
 
 #: What a task, a call of one, or ``.where(...)`` may say of its place.
 OPTIONS = (
-    "requires", "claims", "prefers", "only", "exclude", "same_host", "different_host", "sticky", "must_stick", "strategy",
-    "placement_timeout", "start_deadline", "max_attempts", "count",
+    "requires", "claims", "prefers", "only", "exclude", "same_host", "different_host", "sticky", "must_stick",
+    "strategy", "placement_timeout", "start_deadline", "max_attempts", "count",
 )  # fmt: skip
 
 
@@ -136,7 +136,9 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     sticky = given.get("sticky")
     if sticky is not None and (not isinstance(sticky, str) or not 0 < len(sticky) <= 255):
-        raise InvalidPlacement(f"sticky is {shown(sticky)}; it is a text of up to 255 letters that names what to stay by")
+        raise InvalidPlacement(
+            f"sticky is {shown(sticky)}; it is a text of up to 255 letters that names what to stay by"
+        )
     strategy = given.get("strategy") or STRATEGIES[0]
     if strategy not in STRATEGIES:
         raise InvalidPlacement(f"strategy is {shown(strategy)}; it is one of {', '.join(STRATEGIES)}")

@@ -65,7 +65,8 @@ class Tally:
         """Return it for people."""
         if self.most is None:
             return f"{self.hosts} {reason}"
-        return f"{self.hosts} {reason.removesuffix(' free')} (most{' free' if self.is_full else ''}: {quantity(self.most)})"
+        most = f"most{' free' if self.is_full else ''}: {quantity(max(0, self.most))}"
+        return f"{self.hosts} {reason.removesuffix(' free')} ({most})"
 
 
 @dataclass(frozen=True)

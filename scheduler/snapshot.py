@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from managers.reports import Capabilities
+from managers.reports import Capabilities, Value
 from scheduler.amounts import Amounts, totals
 from scheduler.hosts import Host, Readiness, member_of
 
@@ -89,7 +89,10 @@ class Snapshot:
 
 def _candidate(row: Host, machine: Host | None, failures: int) -> Candidate:
     rows: Iterable[Host] = (row,) if machine is None or machine is row else (machine, row)  # the later's names win
-    capabilities, owners, total, used = {}, {}, {}, {}
+    capabilities: dict[str, Value] = {}
+    owners: dict[str, str] = {}
+    total: dict[str, int] = {}
+    used: dict[str, int] = {}
     for part in rows:
         member = member_of(part.service, part.host)
         capabilities.update(part.capabilities)

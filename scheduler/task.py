@@ -3,8 +3,9 @@
 import difflib
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from celery import Task
 from celery.result import AsyncResult, EagerResult, GroupResult
@@ -55,7 +56,9 @@ class ScheduledTask(Task[Any, Any]):
         for name in vars(cls):
             near = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.8)
             if near and not hasattr(ScheduledTask, name):
-                raise TypeError(f"{cls.__name__} has an option {name!r}, which means nothing; did you mean {near[0]!r}?")
+                raise TypeError(
+                    f"{cls.__name__} has an option {name!r}, which means nothing; did you mean {near[0]!r}?"
+                )
         check_options(_said_by(cls))
 
     @property
@@ -104,21 +107,25 @@ class ScheduledTask(Task[Any, Any]):
         if said:
             options["headers"] = {**(options.get("headers") or {}), PLACEMENT_HEADER: said}
         if self.app.conf.task_always_eager:
-            return self._apply_here(placing, fields, count, args, kwargs, options)
-        return self._submit(placing, fields, count, timeout, args, kwargs, options)
+            return self._apply_here(placing, _Asked(fields, count, timeout), args, kwargs, options)
+        return self._submit(placing, _Asked(fields, count, timeout), args, kwargs, options)
+
+    def check_placement(self, placement: Mapping[str, Any]) -> None:
+        """Raise InvalidPlacement or InvalidRequirement if *placement* can't be asked of a host."""
+        check_options({**_said_by(type(self)), **placement})
 
     def is_placed(self, options: Mapping[str, Any]) -> bool:
-        """Return whether a message with these *options* goes where it is placed, rather than where they or routes say."""
+        """Return whether a message with these *options* goes where it is placed, not where they or routes say."""
         if any(options.get(name) or getattr(self, name, None) for name in _ADDRESSES):
             return False
         carried = (options.get("headers") or {}).get(PLACEMENT_HEADER)
         return bool(carried or _said_by(type(self)) or any(options.get(name) is not None for name in OPTIONS))
 
-    def signature_from_request(  # type: ignore[override]
+    def signature_from_request(
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra_options: Any
     ) -> Any:
         """Return the signature of a retry, which is placed anew: the host's queue was the last attempt's."""
-        signature = super().signature_from_request(request, args, kwargs, queue=queue, **extra_options)  # type: ignore[misc]
+        signature = super().signature_from_request(request, args, kwargs, queue=queue, **extra_options)
         request = self.request if request is None else request
         if CLAIM_HEADER in (request.headers or {}) and not queue:
             for name in (*_ADDRESSES, "delivery_info"):
@@ -135,10 +142,8 @@ class ScheduledTask(Task[Any, Any]):
         said = {name: options.pop(name) for name in OPTIONS if name in options}
         return {**(carried if isinstance(carried, dict) else {}), **said}
 
-    def _submit(
-        self, placing: Placing, fields: dict[str, Any], count: int, timeout: float | None, args: Any, kwargs: Any,
-        options: dict[str, Any],
-    ) -> Any:  # fmt: skip
+    def _submit(self, placing: Placing, asked: "_Asked", args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+        count = asked.count
         ids = [uuid.uuid4().hex for _ in range(count)]
         recorded: list[tuple[Request, Mapping[str, Any]]] = []
 
@@ -151,7 +156,7 @@ class ScheduledTask(Task[Any, Any]):
                 gang=ids[0] if count > 1 else "",
                 expires_at=_moment(headers.get("expires")),
                 keeps_errors=not headers.get("ignore_result") or bool(self.store_errors_even_if_ignored),
-                **fields,
+                **asked.fields,
             )
             recorded.append((request, message))
             if len(recorded) == count:
@@ -161,7 +166,7 @@ class ScheduledTask(Task[Any, Any]):
                     recorded,
                     rank=priority if placing.broker_is_redis else -priority,
                     not_before=_moment(headers.get("eta")),
-                    timeout=timeout,
+                    timeout=asked.timeout,
                     producer=producer,
                 )
 
@@ -172,26 +177,35 @@ class ScheduledTask(Task[Any, Any]):
             options |= {"queue": service_queue("scheduler"), "exchange": "", "exchange_type": "direct"}
             sent = [
                 super(ScheduledTask, self).apply_async(
-                    args, kwargs, task_id=one, producer=Recording(producer, record), **options
+                    args, kwargs, task_id=one, producer=cast("Any", Recording(producer, record)), **options
                 )
                 for one in task_ids
             ]
         return sent[0] if count == 1 else GroupResult(task_id, sent, app=self.app)
 
     def _apply_here(
-        self, placing: Placing, fields: dict[str, Any], count: int, args: Any, kwargs: Any, options: dict[str, Any]
+        self, placing: Placing, asked: "_Asked", args: Any, kwargs: Any, options: dict[str, Any]
     ) -> AsyncResult[Any]:
         """Run in this process as the host that the task is placed on."""
         task_id = options.pop("task_id", None) or str(uuid.uuid4())
-        request = Request(id=uuid.uuid4().hex, task_id=task_id, task=self.name, **fields)
+        request = Request(id=uuid.uuid4().hex, task_id=task_id, task=self.name, **asked.fields)
         placing.warn_of_unknown_keys(request)
         try:
-            with placing.place_here(request, count):
+            with placing.place_here(request, asked.count):
                 return super().apply_async(args, kwargs, task_id=task_id, **options)
         except NoValidHost as error:
             if self.app.conf.task_eager_propagates:
                 raise
             return EagerResult(task_id, error, "FAILURE", name=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a call asks: fields of its requests, how many, and the seconds that they may wait."""
+
+    fields: dict[str, Any]
+    count: int
+    timeout: float | None
 
 
 def _said_by(task: type[Task[Any, Any]]) -> dict[str, Any]:
@@ -204,5 +218,3 @@ def _moment(value: Any) -> float | None:
     if value is None:
         return None
     return maybe_make_aware(datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()
-
-

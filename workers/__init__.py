@@ -1,6 +1,7 @@
 """The processes: workers whose managers live with them, beat, the command line."""
 
 from managers.errors import NotAdopted
+from scheduler.task import ScheduledTask
 from workers.adoption import celeriac_app
 from workers.config import Settings, load_settings
 from workers.errors import AlreadyAdopted, FleetError, InvalidSettings, UnknownService, WorkerError
@@ -12,6 +13,7 @@ __all__ = [
     "FleetError",
     "InvalidSettings",
     "NotAdopted",
+    "ScheduledTask",
     "Settings",
     "UnknownService",
     "WorkerError",

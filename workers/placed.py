@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # the types are older
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
 from celery.worker.request import Request
@@ -57,7 +57,7 @@ def _word(claims: Claims, host: str, claim: Mapping[str, Any]) -> str:
             time.sleep(RETRY)
 
 
-class PlacedRequest(Request):  # type: ignore[misc]  # Celery's types call it Any
+class PlacedRequest(Request):
     """A message on its way through a worker, which tells the claim that it runs under of its end.
 
     Celery makes a subclass of it per task, whose ``on_success`` calls no parent's: it is wrapped as it is made.
@@ -75,7 +75,7 @@ class PlacedRequest(Request):  # type: ignore[misc]  # Celery's types call it An
                     self._end("done")
                 return result
 
-            cls.on_success = on_success
+            cls.on_success = on_success  # type: ignore[method-assign,assignment]
 
     @property
     def _claim(self) -> Mapping[str, Any] | None:
@@ -83,9 +83,9 @@ class PlacedRequest(Request):  # type: ignore[misc]  # Celery's types call it An
 
     @property
     def _holding(self) -> Holding | None:
-        return registry_of(self.app).holding
+        return registry_of(self.task.app).holding
 
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
+    def on_accepted(self, pid: Any, time_accepted: float) -> None:
         """Note that the pool has it."""
         if self._claim is not None and self._holding is not None:
             self._holding.began(self, self._claim)
@@ -111,7 +111,7 @@ class PlacedRequest(Request):  # type: ignore[misc]  # Celery's types call it An
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> Any:  # noqa: FBT001
         try:
-            return super()._announce_revoked(reason, terminated, signum, expired)
+            return super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
         finally:
             self._end("expired" if expired else "revoked")
 
@@ -121,8 +121,8 @@ class PlacedRequest(Request):  # type: ignore[misc]  # Celery's types call it An
                 self._holding.ended(self, None)
         elif isinstance(error, Retry):
             self._end("retried")
-        elif isinstance(error, Reject) and error.requeue:
-            self._end("returned", then="returned", seconds=registry_of(self.app).settings.start_deadline)
+        elif isinstance(error, Reject) and error.requeue:  # type: ignore[attr-defined]
+            self._end("returned", then="returned", seconds=registry_of(self.task.app).settings.start_deadline)
         elif isinstance(error, Ignore):
             self._end("ignored")
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):

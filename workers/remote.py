@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from celery import Task, uuid
 from celery.backends.base import DisabledBackend
@@ -67,9 +67,9 @@ class MethodTask(ScheduledTask):
         if "exchange" not in options and not self.is_placed(options):
             self._address(options)
         if current_context() is not None or CONTEXT_HEADER in (options.get("headers") or {}):
-            return super().apply_async(args, kwargs, **options)
+            return cast("AsyncResult[Any]", super().apply_async(args, kwargs, **options))
         with RequestContext().as_current():
-            return super().apply_async(args, kwargs, **options)
+            return cast("AsyncResult[Any]", super().apply_async(args, kwargs, **options))
 
     def retry(  # type: ignore[override]  # Celery's own names for **options
         self, args: Any = None, kwargs: Any = None, exc: Any = None, **options: Any

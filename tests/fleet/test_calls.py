@@ -230,7 +230,7 @@ def test_what_expires_while_it_waits_for_a_slot_is_not_run(fleet: Harness, word:
 
 
 def answer(fleet: Harness, question: str) -> Any:
-    """Return what b answers to `celery inspect` *question*; a broadcast may be lost, so it is asked until it answers."""
+    """Return what b answers to `celery inspect` *question*, asked until it does: nobody repeats a broadcast."""
     answered: list[Any] = []
 
     def ask() -> bool:

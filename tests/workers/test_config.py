@@ -76,6 +76,12 @@ def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyP
         "PERIODIC_INTERVAL": "5",
         "HEARTBEAT_INTERVAL": "0.5",
         "SHUTDOWN_TIMEOUT": "7.5",
+        "START_DEADLINE": "20",
+        "MAX_ATTEMPTS": "5",
+        "PLACEMENT_TIMEOUT": "600",
+        "FILTERS": "my.filters:licence",
+        "WEIGHERS": "free=2,my.weighers:cheap=0.5",
+        "HISTORY_DAYS": "7",
     }
     assert set(said) == {name.upper() for name in Settings.model_fields}
     for name, value in said.items():

@@ -92,7 +92,7 @@ class Outage:
     def __init__(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_on = True
         self.tries = 0
-        for name in ("_run", "count"):
+        for name in ("script", "count"):
             monkeypatch.setattr(table, name, self._unless_away(getattr(table, name)))
 
     def _unless_away(self, function: Callable[..., Any]) -> Callable[..., Any]:

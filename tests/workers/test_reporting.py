@@ -78,9 +78,11 @@ def test_one_report_carries_all_services_and_says_who_sends_it(bench: Bench) -> 
 
     bench.reporting.soon()
 
-    assert bench.sent.get() == Report(
-        "a", 5, 1, INTERVAL, "0.1.0", {"volume": {"gb": 1}, "network": None, "plain": None}
+    sent = bench.sent.get()
+    assert sent == Report(
+        "a", 5, 1, INTERVAL, "0.1.0", {"volume": {"gb": 1}, "network": None, "plain": None}, at=sent.at
     )
+    assert sent.at == pytest.approx(bench.clock.now(), abs=1)
 
 
 def test_a_period_is_reported_once_its_last_service_has_run_and_not_before(bench: Bench) -> None:

@@ -25,7 +25,7 @@ IDENTITY = Identity("i", "box:12ab:1", 4711, 1.0, "0.1.0", 10.0, 60.0, 7, 1_800_
 
 def host(name: str, *, state: str = "up", reasons: tuple[str, ...] = (), **capabilities: object) -> Host:
     total = {key: value for key, value in capabilities.items() if isinstance(value, int | float)}
-    return Host("host", name, state, reasons, 2.0, 3.0, capabilities, IDENTITY, total, dict(total))  # type: ignore[arg-type]
+    return Host("host", name, state, reasons, 2.0, 3.0, capabilities, IDENTITY, 1, {}, total, dict(total))  # type: ignore[arg-type]
 
 
 def drawn(view: RenderableType, *, width: int = 120, colour: bool = False) -> str:
