@@ -40,7 +40,7 @@ sticky, sticky_at    hash    what ``sticky`` names -> the host it was placed on 
 failures             hash    host -> what speaks against it since a task last succeeded there, and since when
 keys                 set     "<service>.<capability>" of all that was ever reported
 events               stream  what happened by which a request may fit that did not: what, host
-reaper               text    the scheduler whose turn it is to reap
+reaper, historian    text    the scheduler whose turn it is to reap; to write the history
 ===================  ======  ===========================================================================================
 """
 

@@ -221,7 +221,7 @@ class Placer:
         with self._noticing:
             self._noticed |= self._undecided
         self._undecided.clear()
-        if self._may_reap():
+        if self.table.take_turn("reaper", self._name, TURN):
             if ended := self.claims.reap():
                 logger.warning("%d tasks were not begun in time and are placed elsewhere", ended)
             self._give_up(now)
@@ -231,17 +231,6 @@ class Placer:
             logger.info("nobody had taken what was announced of %s", shape)
             self.table.count("requests_announced_again")
             self.notice(shape)
-
-    def _may_reap(self) -> bool:
-        """Return whether it is this scheduler's turn; a dead one's turn ends by itself."""
-        with self.table.reached():
-            key = self.table.key("reaper")
-            if self.table.redis.set(key, self._name, nx=True, px=int(TURN * 1000)):
-                return True
-            mine = self.table.redis.get(key) == self._name
-            if mine:
-                self.table.redis.pexpire(key, int(TURN * 1000))
-            return mine
 
     def _revoke(self) -> None:
         """Give up what waits and was revoked since the last look."""

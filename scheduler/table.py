@@ -240,6 +240,17 @@ class Table:
             counted = cast("dict[str, str]", self.redis.hgetall(self.key("counters")))
         return {name: int(value) for name, value in counted.items()}
 
+    def take_turn(self, what: str, name: str, seconds: float) -> bool:
+        """Return whether it is *name*'s turn to do *what*, for so many seconds; a dead one's turn ends by itself."""
+        with self.reached():
+            key, length = self.key(what), int(seconds * 1000)
+            if self.redis.set(key, name, nx=True, px=length):
+                return True
+            if self.redis.get(key) != name:
+                return False
+            self.redis.pexpire(key, length)
+            return True
+
     def now(self) -> float:
         """Return the fleet's time, Redis's clock, in seconds since 1970."""
         if self._now is not None:

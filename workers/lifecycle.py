@@ -20,8 +20,10 @@ from managers.manager import Manager
 from managers.memory import HostMemory
 from managers.periods import Tick, host_offset
 from managers.version import version
+from scheduler.ended import Ended
 from scheduler.errors import TableUnavailable
 from scheduler.hosts import member_of
+from workers.history import HistoryThread
 from workers.holding import Holding
 from workers.placing_thread import PlacingThread
 from workers.presence import Presence
@@ -69,7 +71,7 @@ class Lifecycle:
         self.membership = registry.membership(registry.services)
         self._presence = Presence(self.membership, registry.clock, on_joined=self._restore, on_replaced=self._replaced)
         self._reporting: Reporting | None = None
-        self._placing: PlacingThread | None = None
+        self._serving: list[PlacingThread | HistoryThread] = []
 
     def start(self) -> None:
         """Bring the host to life; nothing is left behind when it raises.
@@ -101,8 +103,7 @@ class Lifecycle:
         )
         self._reporting.start()
         if "scheduler" in self.managers:
-            self._placing = PlacingThread(self.registry.placer)
-            self._placing.start()
+            self._serve(self.managers["scheduler"])
         for service, manager in self.managers.items():
             self._runners[service] = TickRunner(
                 manager, self.registry.clock, self._offset_of, partial(self._ran, service)
@@ -140,8 +141,8 @@ class Lifecycle:
                 logger.warning("periodic tasks of %s still run after %g s", runner.manager, TICK_PATIENCE)
         if self._reporting is not None:
             self._reporting.stop()
-        if self._placing is not None:
-            self._placing.stop()
+        for thread in self._serving:
+            thread.stop()
         for manager in reversed(self._prepared):
             try:
                 manager.cleanup_host()
@@ -193,6 +194,13 @@ class Lifecycle:
             if self._stopped.wait(min(remaining, LOOK)):
                 return True
         return True
+
+    def _serve(self, scheduler: Manager[Any]) -> None:
+        """Place, and write the history: what a scheduler does beside its manager."""
+        history = HistoryThread(Ended(self.registry.table), scheduler.db, days=self.registry.settings.history_days)
+        self._serving = [PlacingThread(self.registry.placer), history]
+        for thread in self._serving:
+            thread.start()
 
     def _build(self, service: str) -> Manager[Any]:
         manager = self.registry.local(service)
