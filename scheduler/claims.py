@@ -19,6 +19,7 @@ in one slot. Amounts are thousandths.
 requests             hash    id -> what is asked (``scheduler.requests``), with its shape
 messages             hash    id -> the Celery message that goes to the host
 submitted, orders    hash    id -> when it was recorded; its place in line: rank, then arrival
+until                hash    id -> when it is given up if it has no place then
 open                 hash    task id -> id of its newest request
 gangs                hash    unit -> ids that are placed together
 pending:<shape>      zset    unit -> order, of those that wait for a host; all of a shape fit the same hosts
@@ -50,6 +51,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from scheduler.amounts import quantity
+from scheduler.hosts import split_member
 from scheduler.snapshot import Candidate
 from scheduler.table import Table
 
@@ -70,8 +72,8 @@ class Claim:
     service: str
     host: str
     state: str
-    placed_at: float
-    started_at: float | None
+    placed_at: float = 0.0
+    started_at: float | None = None
     is_late: bool = False
     amounts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -110,11 +112,21 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where one request of a unit was placed; ``request`` and ``message`` are JSON."""
+
+    host: str
+    attempt: int
+    request: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim came to: "claimed" or "placed" (it was before) with hosts and attempts; "gone"; "refused", why."""
+    """What a claim came to: "claimed" with a place for each; "placed" (it was before), "gone", or "refused", why."""
 
     word: str
-    places: Sequence[tuple[str, int]] = ()
+    places: Sequence[Place] = ()
     refusals: Sequence[str] = ()
 
 
@@ -148,7 +160,8 @@ class Claims:
         )
         if word == "refused":
             return Claimed(word, refusals=answer)
-        return Claimed(word, [(host, int(attempt)) for host, attempt in zip(answer[::2], answer[1::2], strict=True)])
+        told = zip(*(answer[part::4] for part in range(4)), strict=True)
+        return Claimed(word, [Place(host, int(attempt), *documents) for host, attempt, *documents in told])
 
     def start(self, host: str, request_id: str, attempt: int) -> str:
         """Return "go" if *host* may begin; "running" if it was begun before, "gone" if the claim ended."""
@@ -196,15 +209,10 @@ class Claims:
 
     def all(self) -> list[Claim]:
         """Return every open claim, the oldest first."""
-        prefix = self.table.key("claims:")
         with self.table.reached():
+            members = cast("list[str]", self.table.redis.hkeys(self.table.key("hosts")))
             pipeline = self.table.redis.pipeline(transaction=False)
-            for key in self.table.redis.scan_iter(match=f"{_literal(prefix)}*", count=1000):
-                pipeline.hvals(key)
+            for host in sorted({split_member(member)[1] for member in members}):
+                pipeline.hvals(self.table.key(f"claims:{host}"))
             found = pipeline.execute()
         return sorted((Claim.from_json(text) for texts in found for text in texts), key=lambda claim: claim.placed_at)
-
-
-def _literal(text: str) -> str:
-    """Return *text* as Redis's patterns mean it literally."""
-    return "".join(f"\\{letter}" if letter in "[]*?\\" else letter for letter in text)

@@ -45,8 +45,11 @@ class Pending:
         rank: int = 0,
         not_before: float | None = None,
         timeout: float | None = None,
-    ) -> str:
-        """Record *requests* with their messages, several of them to be placed at once; return the shape to announce.
+    ) -> str | None:
+        """Record *requests* with their messages, several of them to be placed at once.
+
+        Return the shape to announce, None if nobody needs to be told: somebody was and has yet to look, or it is not
+        their time.
 
         *rank* goes before arrival, lower first. *timeout* seconds after *not_before* they are given up. To record the
         same again changes nothing.
@@ -58,8 +61,7 @@ class Pending:
         ]  # fmt: skip
         for request, message in requests:
             arguments += [request.id, request.task_id, request.to_json(), json.dumps(message)]
-        self.table.script("submit", arguments)
-        return shape
+        return shape if self.table.script("submit", arguments) == "recorded" else None
 
     def shapes(self) -> list[str]:
         """Return the shapes of which some wait, in the order of the first of each."""
@@ -118,30 +120,19 @@ class Pending:
         with self.table.reached():
             return frozenset(cast("set[str]", self.table.redis.smembers(self.table.key("keys"))))
 
-    def fetch(self, request_id: str) -> tuple[Request, Mapping[str, Any]] | None:
-        """Return a request and its Celery message, None if it is over."""
-        with self.table.reached():
-            pipeline = self.table.redis.pipeline(transaction=False)
-            pipeline.hget(self.table.key("requests"), request_id)
-            pipeline.hget(self.table.key("messages"), request_id)
-            request, message = pipeline.execute()
-        return None if request is None or message is None else (Request.from_json(request), json.loads(message))
-
     def knowing(self, request: Request) -> Request:
-        """Return *request* with what is known now of the tasks, hosts and attempts that it speaks of."""
+        """Return *request* with what is known now of the tasks and hosts that it speaks of."""
         tasks = [*request.same_host, *request.different_host]
+        if not tasks and request.sticky is None:
+            return request
         with self.table.reached():
             pipeline = self.table.redis.pipeline(transaction=False)
-            pipeline.hget(self.table.key("avoided"), request.id)
             pipeline.hget(self.table.key("sticky"), request.sticky or "")
-            if tasks:
-                pipeline.hmget(self.table.key("ran"), tasks)
-            avoided, home, *ran = pipeline.execute()
-        hosts = zip(tasks, ran[0], strict=True) if tasks else ()
+            pipeline.hmget(self.table.key("ran"), [*tasks, ""])
+            home, ran = pipeline.execute()
+        hosts = zip(tasks, ran, strict=False)
         return request.knowing(
-            ran={task: host for task, host in hosts if host is not None},
-            home=home if request.sticky else None,
-            avoided=json.loads(avoided) if avoided else (),
+            ran={task: host for task, host in hosts if host is not None}, home=home if request.sticky else None
         )
 
     def fail(self, unit: Unit, kind: str, why: str) -> bool:
@@ -175,14 +166,16 @@ class Pending:
             return []
         with self.table.reached():
             pipeline = self.table.redis.pipeline(transaction=False)
-            for name in ("requests", "gangs", "submitted"):
+            for name in ("requests", "gangs", "submitted", "avoided"):
                 pipeline.hmget(self.table.key(name), units)
-            requests, gangs, submitted = pipeline.execute()
+            known = pipeline.execute()
         found = []
-        for unit, text, gang, since in zip(units, requests, gangs, submitted, strict=True):
+        for unit, text, gang, since, avoided in zip(units, *known, strict=True):
             if text is not None:
                 ids = tuple(json.loads(gang)) if gang else (unit,)
                 request = Request.from_json(text)
+                if avoided:
+                    request = request.avoiding(json.loads(avoided))
                 found.append(Unit(ids, shape or unit_shape(request, len(ids)), request, float(since or 0.0)))
         return found
 

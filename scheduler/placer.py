@@ -6,16 +6,18 @@ and in the slow sweep. Events are read from a stream, each exactly once, so one 
 found by the next reading. What only the sweep placed is counted: it was missed.
 """
 
+import json
 import logging
 import threading
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
-from scheduler.claims import Claim, Claims
+from scheduler.claims import Claim, Claims, Place
 from scheduler.errors import TableUnavailable
 from scheduler.explain import explain
 from scheduler.pending import Failing, Pending, Unit
+from scheduler.requests import Request
 from scheduler.select import INFEASIBLE, NOT_READY, Selection, Selector
 from scheduler.snapshot import Candidate, Snapshot
 from scheduler.table import Table
@@ -28,6 +30,8 @@ SWEEP = 30.0
 CHORES = 1.0
 #: Seconds that one scheduler reaps before another may.
 TURN = 5.0
+#: Seconds for which nothing is placed after a message could not be sent.
+PAUSE = 1.0
 #: Requests of one shape that are fetched at once.
 BATCH = 64
 #: Times in one look that a shape is decided anew because hosts had changed since the snapshot.
@@ -70,6 +74,8 @@ class Placer:
         self._noticing = threading.Lock()
         #: Shapes that were decided when the table could not tell who is there.
         self._undecided: set[str] = set()
+        #: When placing goes on after a message could not be sent; 0 while it does.
+        self._paused_until = 0.0
         self._sweep_at = 0.0
         self._chores_at = 0.0
         self._name = uuid.uuid4().hex
@@ -93,14 +99,17 @@ class Placer:
         if now >= self._chores_at:
             self._do_chores(now)
             self._chores_at = now + CHORES
+        if now < self._paused_until:
+            return
+        self._paused_until = 0.0
         with self._noticing:
             noticed, self._noticed = self._noticed, set()
+        if not (self._is_anything_new or noticed or now >= self._sweep_at):
+            return
+        is_anything_new, self._is_anything_new = self._is_anything_new, False
         try:
-            if self._is_anything_new:
-                self._place(self.pending.shapes())
-                self._is_anything_new = False
-            elif noticed:
-                self._place(sorted(noticed))
+            shapes = self.pending.shapes()
+            self._place(shapes if is_anything_new else [shape for shape in shapes if shape in noticed])
             if now >= self._sweep_at:
                 self._sweep(is_first=self._sweep_at == 0.0)
                 self._sweep_at = now + SWEEP
@@ -117,10 +126,21 @@ class Placer:
         """Place what of *shapes* finds a host; return how many."""
         if not shapes:
             return 0
-        snapshot = self.snapshot()
-        return sum(self._place_shape(shape, snapshot) for shape in shapes)
+        snapshot, placed = self.snapshot(), 0
+        for shape in shapes:
+            if self._paused_until:
+                self._is_anything_new = True
+                break
+            try:
+                placed += self._place_shape(shape, snapshot)
+            except TableUnavailable:
+                raise
+            except Exception:  # a filter of somebody's own, or a record that can't be read, must not hold up the others
+                logger.exception("requests of shape %s are not placed", shape)
+        return placed
 
     def _place_shape(self, shape: str, snapshot: Snapshot) -> int:
+        """Place what waits under *shape* until one finds no host; return how many were placed."""
         placed, tries = 0, 0
         while tries < TRIES:
             units = self.pending.take(shape, BATCH)
@@ -135,7 +155,9 @@ class Placer:
                     self._tell(unit, cast("Selection", selection))
                     return placed
                 placed += word == "claimed"
-        self.notice(shape)
+            if self._paused_until:
+                return placed
+        self._undecided.add(shape)
         return placed
 
     def _place_unit(self, unit: Unit, snapshot: Snapshot) -> tuple[str, Selection | None]:
@@ -156,35 +178,30 @@ class Placer:
         if claimed.word != "claimed":
             return "gone", None
         hosts = {candidate.host: candidate for candidate in selection.hosts}
-        for request_id, (host, attempt) in zip(unit.ids, claimed.places, strict=True):
-            hosts[host].withdraw(request.claims)
-            self._send(request_id, hosts[host], attempt)
+        for place in claimed.places:
+            hosts[place.host].withdraw(request.claims)
+            self._send(place, hosts[place.host])
         return "claimed", None
 
-    def _send(self, request_id: str, candidate: Candidate, attempt: int) -> None:
-        known = self.pending.fetch(request_id)
-        if known is None:
-            return  # it was over before it could be sent
-        request, message = known
-        host = candidate.host
+    def _send(self, place: Place, candidate: Candidate) -> None:
+        request = Request.from_json(place.request)
         claim = Claim(
-            id=request_id,
-            attempt=attempt,
+            id=request.id,
+            attempt=place.attempt,
             task_id=request.task_id,
             task=request.task,
             service=request.service,
-            host=host,
+            host=place.host,
             state="placed",
-            placed_at=self.table.now(),
-            started_at=None,
             is_late=request.is_late,
             amounts=candidate.amounts(request.claims),
         )
         try:
-            self._dispatch(claim, message)
+            self._dispatch(claim, json.loads(place.message))
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody will begin this
-            logger.error("%s was not sent to %s and waits on: %s", request_id, host, error)  # noqa: TRY400
-            self.claims.release(host, request_id, attempt, "unsent", then="unsent")
+            logger.error("%s[%s] can't be sent and waits: %s", request.task, request.task_id, error)  # noqa: TRY400
+            self.claims.release(place.host, request.id, place.attempt, "unsent", then="unsent")
+            self._paused_until = self.table.now() + PAUSE
 
     def _is_unwanted(self, unit: Unit) -> bool:
         """Give *unit* up if it was revoked or has expired; return whether it was."""

@@ -84,6 +84,8 @@ class Placing:
             carried = [[request.to_dict(), message] for request, message in requests]
             self._announce({"requests": carried, "rank": rank, "not_before": not_before, "timeout": timeout}, producer)
             return
+        if shape is None:
+            return
         try:
             self._announce({"shape": shape}, producer)
         except OperationalError as error:
@@ -105,7 +107,7 @@ class Placing:
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known)[:20])}"
             logger.warning("%s asks for %r, which no host has ever reported; %s", request.task, key, hint)
 
-    def _record(self, requests: Sequence[tuple[Request, Mapping[str, Any]]], **when: Any) -> str:
+    def _record(self, requests: Sequence[tuple[Request, Mapping[str, Any]]], **when: Any) -> str | None:
         if self._paused_until > time.monotonic():
             raise TableUnavailable(f"it did not answer in the last {PAUSE:g} s")
         try:

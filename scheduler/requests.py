@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from managers.errors import shown
 from managers.routing import check_host, check_service
-from scheduler.amounts import Amounts, amounts
-from scheduler.errors import InvalidPlacement
+from scheduler.amounts import MOST, Amounts, amounts
+from scheduler.errors import InvalidPlacement, SchedulerError
 from scheduler.requirements import Requirement
 
 #: What ``strategy`` may be: use the emptiest host, or fill one before the next.
@@ -104,13 +104,30 @@ class Request:
             )
             for name in _RELATIONS:
                 known[name] = tuple(known.get(name, ()))
+            known["claims"] = _thousandths(known.get("claims", {}))
             return cls(**known)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            if isinstance(error, SchedulerError):
+                raise
             raise InvalidPlacement(f"this is no request for a place: {shown(values)} ({error})") from error
 
-    def knowing(self, *, ran: Mapping[str, str], home: str | None, avoided: Sequence[str]) -> Self:
-        """Return the request with what is known at the moment of deciding."""
-        return replace(self, ran=ran, home=home, avoided=tuple(avoided))
+    def knowing(self, *, ran: Mapping[str, str], home: str | None) -> Self:
+        """Return the request with where the tasks that it names ran, and where it sticks to."""
+        return replace(self, ran=ran, home=home)
+
+    def avoiding(self, hosts: Sequence[str]) -> Self:
+        """Return the request with the hosts that did not begin it."""
+        return replace(self, avoided=tuple(hosts))
+
+
+def _thousandths(claims: Mapping[str, Any]) -> dict[str, int]:
+    """Return *claims* of a record as they are, if they withdraw something."""
+    for name, amount in claims.items():
+        if not isinstance(amount, int) or isinstance(amount, bool) or not 0 < amount <= MOST * 1000:
+            raise InvalidPlacement(
+                f"a request claims {shown(amount)} thousandths of {name}; they are whole and above 0"
+            )
+    return dict(claims)
 
 
 _RELATIONS = ("only", "exclude", "same_host", "different_host")

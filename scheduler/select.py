@@ -1,5 +1,6 @@
 """The choice of hosts for a request: pure, over a snapshot; only the claim that follows is certain."""
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from scheduler.filters import Filter, No
 from scheduler.requests import Request
 from scheduler.snapshot import Candidate, Snapshot
 from scheduler.weighers import Weigher, normalised
+
+logger = logging.getLogger(__name__)
 
 #: Hosts that a claim tries in one step, beyond those it needs.
 ALTERNATIVES = 8
@@ -79,7 +82,11 @@ class Selector:
     def refusal(self, request: Request, candidate: Candidate) -> No | None:
         """Return the first "no" of the filters, all of which must pass."""
         for asked in self.filters:
-            if (no := asked(request, candidate)) is not None:
+            try:
+                no = asked(request, candidate)
+            except Exception as error:  # noqa: BLE001  # somebody's own: a host that can't be judged is not used
+                return No(f"{getattr(asked, '__name__', asked)} failed with {type(error).__name__}: {error}")
+            if no is not None:
                 return no
         return None
 
@@ -107,9 +114,13 @@ class Selector:
         self, request: Request, fitting: list[Candidate], snapshot: Snapshot, rng: random.Random
     ) -> list[Candidate]:
         weights = [0.0] * len(fitting)
-        for weigher, multiplier in self.weighers.values():
+        for name, (weigher, multiplier) in self.weighers.items():
             if multiplier:
-                given = normalised([weigher(request, candidate, snapshot) for candidate in fitting])
+                try:
+                    given = normalised([weigher(request, candidate, snapshot) for candidate in fitting])
+                except Exception:
+                    logger.exception("the weigher %s is left out", name)
+                    continue
                 weights = [weight + multiplier * score for weight, score in zip(weights, given, strict=True)]
         best = max(weights)
         near = AS_GOOD * (best - min(weights))

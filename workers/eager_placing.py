@@ -31,7 +31,8 @@ def place_here(registry: Registry, selector: Selector, request: Request, count: 
     if not snapshot.rows:
         yield
         return
-    placer.notice(placer.pending.submit([(request, {})]))
+    placer.pending.submit([(request, {})])
+    placer.notice(request.shape)
     placer.turn(is_anything_new=False)
     if not placed:
         why = str(explain(placer.pending.knowing(request), snapshot, placer.selector))

@@ -109,7 +109,8 @@ def announce(registry: Registry, what: Mapping[str, Any]) -> None:
         when = {name: what[name] for name in ("rank", "not_before", "timeout")}
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidPlacement(f"this announces nothing: {shown(what)} ({error})") from error
-    registry.placer.notice(Pending(registry.table).submit(requests, **when))
+    if (shape := Pending(registry.table).submit(requests, **when)) is not None:
+        registry.placer.notice(shape)
 
 
 def place_strategy(task: Any, app: Celery, consumer: Any, **_: Any) -> Callable[..., None]:  # noqa: ARG001

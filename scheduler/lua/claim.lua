@@ -5,13 +5,12 @@
 -- ARGV  now ('' = this server's clock), unit, the shape it waits under, seconds in which a host must begin,
 --       candidates (JSON: host, service, boot, changed {member: sequence}, amounts {member: {resource: thousandths}}),
 --       what to remember the host by ('' = nothing), then the ids of the unit's requests
--- Returns {"claimed", host, attempt, host, attempt, ...}; {"placed", host, attempt} if it was claimed before; {"gone"}
--- if it no longer waits; {"refused", code, code, ...} with a code for each candidate looked at: absent, stale, draining,
--- disabled, changed (it reported anew since), or full:<resource>.
+-- Returns {"claimed", host, attempt, request, message, host, ...}; {"placed"} if it was claimed before; {"gone"} if it
+-- no longer waits; {"refused", code, code, ...} with a code for each candidate looked at: absent, stale, draining,
+-- disabled, changed (it reported anew since), full:<resource>, or fits, where too few do.
 local now = moment(ARGV[1])
 local unit, shape = ARGV[2], ARGV[3]
-local held = redis.call('HGET', key('placed'), ARGV[7])
-if held then return {'placed', held, redis.call('HGET', key('attempts'), ARGV[7])} end
+if redis.call('HEXISTS', key('placed'), ARGV[7]) == 1 then return {'placed'} end
 if not redis.call('ZSCORE', key('pending:' .. shape), unit) then return {'gone'} end
 
 local function refusal(candidate)
@@ -23,7 +22,7 @@ local function refusal(candidate)
   if redis.call('HEXISTS', key('disabled'), member) == 1 then return 'disabled' end
   for of, sequence in pairs(candidate.changed) do
     local report = redis.call('HGET', key('reports'), of)
-    if not report or cjson.decode(report).changed ~= sequence then return 'changed' end
+    if not report or (cjson.decode(report).changed or -1) ~= sequence then return 'changed' end
   end
   for of, resources in pairs(candidate.amounts) do
     local total = cjson.decode(redis.call('HGET', key('totals'), of) or '{}')
@@ -51,7 +50,8 @@ if #fitting < wanted then return codes end
 local answer = {'claimed'}
 for i, candidate in ipairs(fitting) do
   local id, host = ARGV[6 + i], candidate.host
-  local request = cjson.decode(redis.call('HGET', key('requests'), id))
+  local document = redis.call('HGET', key('requests'), id)
+  local request = cjson.decode(document)
   local attempt = redis.call('HINCRBY', key('attempts'), id, 1)
   local field = id .. ':' .. attempt
   redis.call('HSET', key('claims:' .. host), field, cjson.encode({
@@ -70,6 +70,8 @@ for i, candidate in ipairs(fitting) do
   count('requests_placed')
   answer[#answer + 1] = host
   answer[#answer + 1] = tostring(attempt)
+  answer[#answer + 1] = document
+  answer[#answer + 1] = redis.call('HGET', key('messages'), id)
 end
 unpark(unit, shape)
 redis.call('ZREM', key('timeouts'), unit)

@@ -38,11 +38,12 @@ local function withdraw(amounts, sign)
   end
 end
 
--- Puts a unit among those that wait for a place, and says so.
+-- Puts a unit among those that wait for a place; returns whether somebody must be told, since nobody was before who has
+-- yet to look.
 local function park(unit, shape, order, now)
   redis.call('ZADD', key('pending:' .. shape), order, unit)
   redis.call('ZADD', key('shapes'), 'LT', order, shape)
-  redis.call('ZADD', key('announced'), 'NX', seconds(now), shape)
+  return redis.call('ZADD', key('announced'), 'NX', seconds(now), shape) == 1
 end
 
 -- Takes a unit from among those that wait; returns whether it was there.
@@ -72,7 +73,7 @@ local function write_down(claim, request, outcome, now, why)
 end
 
 local function forget(id, task_id)
-  for _, name in ipairs({'requests', 'messages', 'submitted', 'orders', 'attempts', 'strikes', 'avoided', 'placed'}) do
+  for _, name in ipairs({'requests', 'messages', 'submitted', 'orders', 'until', 'attempts', 'strikes', 'avoided', 'placed'}) do
     redis.call('HDEL', key(name), id)
   end
   redis.call('ZREM', key('timeouts'), id)
@@ -107,6 +108,8 @@ local function place_again(id, now, why, avoided, is_fault)
     redis.call('HSET', key('failing'), id, cjson.encode({kind = 'attempts', why = why}))
   else
     park(id, request.shape, redis.call('HGET', key('orders'), id), now)
+    local until_when = redis.call('HGET', key('until'), id)
+    if until_when then redis.call('ZADD', key('timeouts'), until_when, id) end
   end
   wake('again', avoided or '')
 end

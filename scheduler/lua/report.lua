@@ -23,7 +23,8 @@ for i = 2, #ARGV, 6 do
       answer = 'stored'
       local is_news = not before or now - last.at > 2 * last.interval -- it may have been stale by its silence
       if carries then
-        if redis.call('HGET', key('capabilities'), member) ~= ARGV[i + 4] then
+        if redis.call('HGET', key('capabilities'), member) ~= ARGV[i + 4]
+          or redis.call('HEXISTS', key('totals'), member) == 0 then
           redis.call('HSET', key('capabilities'), member, ARGV[i + 4])
           redis.call('HSET', key('totals'), member, ARGV[i + 5])
           last.changed, is_news = sequence, true

@@ -3,7 +3,8 @@
 -- ARGV  now ('' = this server's clock), unit (the first request's id), the shape it waits under, rank (lower goes first),
 --       not before (seconds since 1970, or ''), seconds until it is given up ('' = never), its expiry (since 1970, or
 --       ''), then for each request: id, task id, document (JSON), message (JSON)
--- Returns "recorded", or "known" when it was recorded before.
+-- Returns "recorded" if a scheduler must be told of the shape; "told" if one was and has yet to look, "later" if its
+-- time has yet to come, "known" if it was recorded before.
 local now = moment(ARGV[1])
 local unit, shape = ARGV[2], ARGV[3]
 if redis.call('HEXISTS', key('requests'), unit) == 1 then return 'known' end
@@ -19,15 +20,18 @@ for i = 8, #ARGV, 4 do
   count('requests_recorded')
 end
 if #ids > 1 then redis.call('HSET', key('gangs'), unit, cjson.encode(ids)) end
-local not_before = tonumber(ARGV[5])
+local not_before, word = tonumber(ARGV[5]), 'later'
 if not_before and not_before > now then
   redis.call('ZADD', key('delayed'), seconds(not_before), unit .. ' ' .. shape)
 else
   not_before = now
-  park(unit, shape, order, now)
+  word = park(unit, shape, order, now) and 'recorded' or 'told'
 end
 local until_when = tonumber(ARGV[6]) and not_before + tonumber(ARGV[6])
 local expiry = tonumber(ARGV[7])
 if expiry and (not until_when or expiry < until_when) then until_when = expiry end
-if until_when then redis.call('ZADD', key('timeouts'), seconds(until_when), unit) end
-return 'recorded'
+if until_when then
+  redis.call('ZADD', key('timeouts'), seconds(until_when), unit)
+  for _, id in ipairs(ids) do redis.call('HSET', key('until'), id, seconds(until_when)) end
+end
+return word
