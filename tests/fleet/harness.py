@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[2]
 #: The broker of the tests that run on one.
 BROKER = os.environ.get("CELERIAC_TEST_BROKER", "redis")
 
+#: Seconds that anything may take for which no time is promised: a machine under load is slow, not broken.
+PATIENCE = 60.0
+
 
 class Process:
     """A process of ours; its output goes to a file."""
@@ -54,9 +57,9 @@ class Process:
     def kill(self) -> None:
         """kill -9 and reap."""
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(PATIENCE)
 
-    def terminate(self, timeout: float = 30) -> int:
+    def terminate(self, timeout: float = PATIENCE) -> int:
         """SIGTERM; return the exit status."""
         self.popen.terminate()
         return self.popen.wait(timeout)
@@ -68,7 +71,7 @@ class Process:
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGCONT)
             self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(PATIENCE)
 
 
 class Harness:
@@ -170,7 +173,12 @@ class Harness:
     def rows(self, service: str = "host") -> dict[str, Host]:
         return {row.host: row for row in self.table.hosts(service)}
 
-    def up(self, *hosts: str, service: str = "host", within: float = 30) -> dict[str, Host]:
+    def holder(self, host: str) -> int | None:
+        """Return the pid of the worker that holds the name; None while nobody does."""
+        row = self.rows().get(host)
+        return None if row is None else row.identity.pid
+
+    def up(self, *hosts: str, service: str = "host", within: float = PATIENCE) -> dict[str, Host]:
         """Wait until *hosts* are up and have reported."""
 
         def are_up() -> bool:
@@ -279,7 +287,7 @@ class Server:
             dict(os.environ),
         )  # fmt: skip
         client = redis.Redis(port=self.port)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 client.ping()
