@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ class Harness:
         #: The pool of hosts, where one test file tries several.
         self.pool = "prefork"
         self.processes: list[Process] = []
+        #: The names of all hosts it ever had.
+        self.hosts: set[str] = set()
         self.settings = {
             "broker_url": broker,
             "table_url": table,
@@ -118,6 +121,7 @@ class Harness:
         **environment: str,
     ) -> Process:
         """Start a host; *configured* are Celery settings as its command line takes them, ``name=value``."""
+        self.hosts.add(host)
         options = ["-n", f"{services.split(',', maxsplit=1)[0]}@{host}", "-P", pool, "-c", str(slots), "-l", "INFO"]
         return self._start(
             host,
@@ -155,6 +159,10 @@ class Harness:
     def end(self) -> None:
         for process in self.processes:
             process.end()
+        if self.settings["broker_url"].startswith("amqp"):
+            # RabbitMQ outlives the fleet, and the next one may have hosts of the same names; a test's proxy is gone
+            with suppress(OSError):
+                forget_queues(self.settings["broker_url"], ("host", "journal", "scheduler"), self.hosts)
         results: Any = self.app.backend
         # a result that is collected some time later would ask a server that is gone by then to forget it, for seconds
         results.result_consumer.stop()
