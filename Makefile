@@ -17,7 +17,7 @@ up: $(VENV)/.installed ## Start a fleet of three hosts here, until Ctrl-C
 	$(BIN)/celeriac up --hosts 3
 
 test: $(VENV)/.test ## Run the tests; servers that don't run here are skipped, in CI they must run
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder
 
 check: test lint types imports docs wheel ## Everything that must be green before a change is done
 

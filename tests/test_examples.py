@@ -28,7 +28,7 @@ def test_the_example_passes_as_a_project_of_its_own(path: Path, tmp_path: Path) 
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
 

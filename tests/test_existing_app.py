@@ -19,7 +19,7 @@ from scheduler.connections import connect
 from scheduler.hosts import Host
 from scheduler.table import Table
 from tests.fleet.conftest import free_port
-from tests.fleet.harness import ROOT, Process, Server
+from tests.fleet.harness import PATIENCE, ROOT, Process, Server
 
 PROJECT = ROOT / "examples" / "existing_app"
 #: What the project gained.
@@ -63,7 +63,7 @@ class Shop:
         path = self.directory / f"{module}.json"
         done = subprocess.run(
             [sys.executable, str(ROOT / "tests" / "shop_probe.py"), act, module, str(path)],
-            env=self.environment, cwd=self.directory, capture_output=True, text=True, timeout=60, check=False,
+            env=self.environment, cwd=self.directory, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
         known: dict[str, Any] = json.loads(path.read_text())
@@ -72,11 +72,11 @@ class Shop:
     def python(self, code: str) -> str:
         return subprocess.run(
             [sys.executable, "-c", code],
-            env=self.environment, cwd=self.directory, capture_output=True, text=True, timeout=60, check=True,
+            env=self.environment, cwd=self.directory, capture_output=True, text=True, timeout=PATIENCE, check=True,
         ).stdout  # fmt: skip
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not (answer := condition()):
             assert time.monotonic() < deadline, f"{what}\n{self.logs()}"
             time.sleep(0.05)
@@ -119,7 +119,7 @@ def test_the_projects_own_tests_pass(plugins: tuple[str, ...], tmp_path: Path) -
     done = subprocess.run(
         [*PYTEST, *plugins, "--rootdir", str(project), str(project / "tests")],
         env={**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr

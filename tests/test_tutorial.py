@@ -76,7 +76,7 @@ class Terminal:
             os.killpg(self.shell.pid, signal.SIGTERM)
         assert self.shell.stdin is not None
         self.shell.stdin.close()
-        self.shell.wait(30)
+        self.shell.wait(60)
 
 
 def steps() -> Iterator[Step]:
@@ -99,7 +99,7 @@ def pattern_of(promised: str) -> str:
 
 
 @pytest.mark.fleet
-@pytest.mark.timeout(600 if INSTALLS else 120)
+@pytest.mark.timeout(600 if INSTALLS else 240)
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     first = Terminal(tmp_path / "first", tmp_path)
     second: Terminal | None = None
@@ -112,10 +112,10 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
                 (tmp_path / "fleet" / step.file).write_text(step.text)
             elif step.text == "^C":
                 os.killpg(first.shell.pid, signal.SIGINT)
-                first.wait_for(pattern_of(step.promised), 30)
+                first.wait_for(pattern_of(step.promised), 60)
             elif "Ctrl-C stops" in step.promised:
                 first.send(step.text)
-                first.wait_for(pattern_of(step.promised), 30)
+                first.wait_for(pattern_of(step.promised), 60)
                 terminals.append(second := Terminal(tmp_path / "second", tmp_path))
                 if not INSTALLS:
                     second.type(f"PATH={Path(sys.executable).parent}:$PATH")

@@ -62,7 +62,7 @@ class CallerManager(Manager[None], service_name="caller"):
     def hold_until(self, name: str) -> str:
         """Keep a slot busy until *name* lies in ``$JOURNAL``."""
         self.write("hold_until", name)
-        for _ in range(2000):
+        for _ in range(12_000):
             if Path(os.environ["JOURNAL"], name).exists():
                 break
             time.sleep(0.01)
@@ -93,7 +93,7 @@ class CallerManager(Manager[None], service_name="caller"):
     @periodic_task(spacing=1)
     def light(self) -> None:
         """Run on each tick, in the main process."""
-        self.write("light", f"{time.time()} {os.getpid()}")
+        self.write("light", f"{self.schedule.now()} {os.getpid()} {time.time()}")
 
     @periodic_task(spacing=1, pool=True)
     def heavy(self) -> None:
@@ -109,7 +109,7 @@ class CallerManager(Manager[None], service_name="caller"):
     @periodic_task(spacing=1, scope="fleet")
     def alone(self) -> None:
         """Run on each tick of the fleet, on one host."""
-        self.write("alone", f"{time.time()} {os.getpid()}")
+        self.write("alone", f"{self.schedule.now()} {os.getpid()}")
 
     @periodic_task(spacing=3600, run_immediately=True)
     def once(self) -> None:

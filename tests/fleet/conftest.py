@@ -86,10 +86,10 @@ def standing_fleets(
     with ExitStack() as stack:
 
         @cache
-        def start(broker: str, *, beats: int = 1) -> Harness:
+        def start(broker: str, *, beats: int = 1, interval: float = 1.0) -> Harness:
             directory = tmp_path_factory.mktemp(f"standing-{broker}")
             server = stack.enter_context(a_server(directory / "redis"))
-            fleet = on_broker(broker, request, stack.enter_context(fleets_in(directory, server)))
+            fleet = on_broker(broker, request, stack.enter_context(fleets_in(directory, server)), interval=interval)
             fleet.scheduler()
             for number in range(beats):
                 fleet.beat(f"beat-{number + 1}")
@@ -120,12 +120,14 @@ def cleared(fleet: Harness) -> Iterator[Harness]:
     fleet.end_since(count)
 
 
-def on_broker(broker: str, request: pytest.FixtureRequest, start_fleet: Callable[..., Harness]) -> Harness:
+def on_broker(
+    broker: str, request: pytest.FixtureRequest, start_fleet: Callable[..., Harness], **options: float
+) -> Harness:
     if broker == "redis":
-        return start_fleet()
+        return start_fleet(**options)
     url: str = request.getfixturevalue("rabbitmq_url")
     empty_rabbitmq(url)
-    return start_fleet(url)
+    return start_fleet(url, **options)
 
 
 @contextmanager

@@ -24,13 +24,13 @@ class JournalManager(SchedulerDependentManager[None], service_name="journal"):
         self.write("init_host")
 
     def periodic_tasks(self, context: RequestContext | None = None) -> None:
-        started = time.time()
+        started, due = time.time(), self.schedule.now()
         type(self).runs += 1
         time.sleep(float(os.environ.get("JOURNAL_TAKES", "0")))
         if self.last_capabilities is None:
             self.update_service_capabilities({"runs": self.runs})
         super().periodic_tasks(context)
-        self.write("periodic_tasks", started=started, context=None if context is None else context.to_dict())
+        self.write("periodic_tasks", started=started, due=due, context=None if context is None else context.to_dict())
 
     def cleanup_host(self) -> None:
         self.write("cleanup_host")

@@ -15,7 +15,7 @@ from celery.result import AsyncResult
 from managers import CallRefused, CallTimeout, DeadlinePassed, HostNotUp, RequestContext
 from tests.fleet.caller import CallerManager, plain, total
 from tests.fleet.conftest import caller_fleet
-from tests.fleet.harness import Harness
+from tests.fleet.harness import PATIENCE, Harness
 
 pytestmark = pytest.mark.fleet
 
@@ -24,9 +24,6 @@ if os.environ.get("CELERIAC_TEST_CALLS") == "all":
     COMBINATIONS += [("prefork", "rabbitmq"), ("threads", "redis"), ("gevent", "rabbitmq")]
 #: Nothing can end a thread.
 ENDABLE = [(pool, broker) for pool, broker in COMBINATIONS if pool != "threads"]
-
-#: Seconds within which everything here must be done.
-SOON = 10
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
@@ -39,7 +36,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Harness]:
         start(fleet, "a")
         start(fleet, "b")
         fleet.up("a", "b", service="caller")
-        fleet.wait(lambda: fleet.table.readiness().ready, SOON, "the table can tell who is not there")
+        fleet.wait(lambda: fleet.table.readiness().ready, PATIENCE, "the table can tell who is not there")
         yield fleet
 
 
@@ -58,7 +55,7 @@ def word() -> str:
 def busy(fleet: Harness, host: str, word: str) -> Iterator[list[AsyncResult[str]]]:
     """Have every slot of *host* held."""
     held = [CallerManager.hold_until.on(host).cast(word) for _ in range(2)]
-    fleet.wait(lambda: fleet.called(host, "hold_until").count(word) == 2, SOON, f"{host} is busy")
+    fleet.wait(lambda: fleet.called(host, "hold_until").count(word) == 2, PATIENCE, f"{host} is busy")
     try:
         yield held
     finally:
@@ -79,7 +76,7 @@ def test_call_returns_the_answer_of_any_host_or_of_the_one_that_was_named(fleet:
 def test_cast_runs_on_the_named_host_and_on_it_alone(fleet: Harness, word: str) -> None:
     CallerManager.note.on("b").cast(word)
 
-    fleet.wait(written(fleet, word, "b"), SOON, "b wrote")
+    fleet.wait(written(fleet, word, "b"), PATIENCE, "b wrote")
     assert word not in fleet.called("a", "note")
 
 
@@ -107,7 +104,7 @@ def test_a_call_ends_at_its_time_out(fleet: Harness, word: str) -> None:
         with pytest.raises(CallTimeout, match=r"caller.whoami on a gave no answer within 0.2 s"):
             CallerManager.whoami.on("a").set(timeout=0.2).call()
 
-        assert time.monotonic() - began < 0.2 + 1.5, "Celery looks at the clock once a second"
+        assert time.monotonic() - began < 5, "it does not wait for the slot; Celery looks at the clock once a second"
 
 
 def test_a_task_that_waits_for_another_is_refused(fleet: Harness) -> None:
@@ -132,7 +129,10 @@ def test_gather_tells_whose_method_failed(fleet: Harness, word: str) -> None:
 
 def test_gather_names_who_is_silent(fleet: Harness, word: str) -> None:
     with busy(fleet, "a", word):
-        answers = CallerManager.whoami.set(timeout=0.3).fanout().gather()
+        sent = CallerManager.whoami.fanout()
+        assert sent.results
+        fleet.wait(sent.results["b"].ready, PATIENCE, "b answered")
+        answers = sent.gather(timeout=0.3)
 
     assert (answers.results, answers.errors, answers.silent) == ({"b": "b"}, {}, ("a",))
 
@@ -160,7 +160,7 @@ def test_a_chain_passes_through_an_ordinary_task_and_keeps_the_context(fleet: Ha
     with RequestContext(user="bob").as_current() as context:
         results = summed.apply_async(), asked.apply_async()
 
-    assert [result.get(timeout=SOON) for result in results] == [14, ["bob", context.request_id]]
+    assert [result.get(timeout=PATIENCE) for result in results] == [14, ["bob", context.request_id]]
 
 
 def test_a_group_and_a_chord_run_methods_and_keep_the_context(fleet: Harness) -> None:
@@ -169,9 +169,9 @@ def test_a_group_and_a_chord_run_methods_and_keep_the_context(fleet: Harness) ->
         added = chord([CallerManager.add.s(1, second) for second in range(4)], total.s())()
         asked = chord([CallerManager.add.s(1, 1), plain.s(1)], CallerManager.asker.si())()
 
-    assert hosts.get(timeout=SOON) == ["a", "b"]
-    assert added.get(timeout=SOON) == 10
-    assert asked.get(timeout=SOON) == ["bob", context.request_id]
+    assert hosts.get(timeout=PATIENCE) == ["a", "b"]
+    assert added.get(timeout=PATIENCE) == 10
+    assert asked.get(timeout=PATIENCE) == ["bob", context.request_id]
 
 
 def test_link_gets_the_result_and_link_error_the_failure(fleet: Harness, word: str) -> None:
@@ -180,9 +180,9 @@ def test_link_gets_the_result_and_link_error_the_failure(fleet: Harness, word: s
         CallerManager.fail.set(link_error=CallerManager.note.on("b").si(word)).cast(word)
         failed = CallerManager.fail.set(link_error=CallerManager.explain.on("a").s()).cast(word)
 
-    fleet.wait(written(fleet, "40002", "a"), SOON, "the link")
-    fleet.wait(written(fleet, word, "b"), SOON, "the error's link")
-    fleet.wait(written(fleet, f"{failed.id} eve", "a", "explain"), SOON, "the error's link knows what failed")
+    fleet.wait(written(fleet, "40002", "a"), PATIENCE, "the link")
+    fleet.wait(written(fleet, word, "b"), PATIENCE, "the error's link")
+    fleet.wait(written(fleet, f"{failed.id} eve", "a", "explain"), PATIENCE, "the error's link knows what failed")
 
 
 @pytest.mark.parametrize("fleet", ENDABLE, ids="-".join, indirect=True)
@@ -198,34 +198,34 @@ def test_a_waiting_one_can_be_revoked(fleet: Harness, word: str) -> None:
         waiting = CallerManager.note.on("a").cast(word)
         fleet.app.control.revoke(waiting.id, destination=["host@a"], reply=True)
 
-    fleet.wait(lambda: waiting.state == "REVOKED", SOON, "it is revoked")
+    fleet.wait(lambda: waiting.state == "REVOKED", PATIENCE, "it is revoked")
     assert CallerManager.whoami.on("a").call() == "a"
     assert word not in fleet.called("a", "note")
 
 
 def test_what_outlasts_its_requests_deadline_is_not_started(fleet: Harness, word: str) -> None:
-    with busy(fleet, "a", word), RequestContext(deadline=time.time() + 0.3).as_current() as context:
+    with busy(fleet, "a", word), RequestContext(deadline=time.time() + 2).as_current() as context:
         waiting = CallerManager.note.on("a").cast(word)
-        fleet.wait(lambda: time.time() > (context.deadline or 0), SOON, "the deadline")
+        fleet.wait(lambda: time.time() > (context.deadline or 0), PATIENCE, "the deadline")
 
         with pytest.raises(DeadlinePassed):
             CallerManager.note.on("a").cast(word)
 
     assert CallerManager.whoami.on("a").call() == "a"
-    fleet.wait(lambda: waiting.state == "REVOKED", SOON, "it counts as revoked")
+    fleet.wait(lambda: waiting.state == "REVOKED", PATIENCE, "it counts as revoked")
     assert word not in fleet.called("a", "note")
 
 
 def test_what_expires_while_it_waits_for_a_slot_is_not_run(fleet: Harness, word: str) -> None:
     with busy(fleet, "a", word):
-        waiting = CallerManager.note.on("a").set(expires=0.3).cast(word)
-        gone = CallerManager.note.set(expires=0.3).fanout(f"{word}-fanout")
+        waiting = CallerManager.note.on("a").set(expires=2).cast(word)
+        gone = CallerManager.note.set(expires=2).fanout(f"{word}-fanout")
         assert gone.results
-        expired = time.time() + 0.3
-        fleet.wait(lambda: time.time() > expired, SOON, "expiry")
+        expired = time.time() + 2
+        fleet.wait(written(fleet, f"{word}-fanout", "b"), PATIENCE, "b had a slot")
+        fleet.wait(lambda: time.time() > expired, PATIENCE, "expiry")
 
-    fleet.wait(lambda: waiting.state == gone.results["a"].state == "REVOKED", SOON, "both are revoked")
-    fleet.wait(written(fleet, f"{word}-fanout", "b"), SOON, "b had a slot")
+    fleet.wait(lambda: waiting.state == gone.results["a"].state == "REVOKED", PATIENCE, "both are revoked")
     assert not {word, f"{word}-fanout"} & {*fleet.called("a", "note")}
 
 
@@ -234,11 +234,11 @@ def answer(fleet: Harness, question: str) -> Any:
     answered: list[Any] = []
 
     def ask() -> bool:
-        reply = getattr(fleet.app.control.inspect(destination=["host@b"], timeout=SOON), question)()
+        reply = getattr(fleet.app.control.inspect(destination=["host@b"], timeout=10), question)()
         answered.append(reply)
         return reply is not None
 
-    fleet.wait(ask, 3 * SOON, f"b tells what is {question}")
+    fleet.wait(ask, PATIENCE, f"b tells what is {question}")
     return answered[-1]
 
 
@@ -259,7 +259,9 @@ def test_log_records_name_the_request(fleet: Harness, word: str) -> None:
 
     log = next(process for process in fleet.processes if process.name == "b")
     fleet.wait(
-        lambda: f"INFO {context.request_id} ann: somebody said {word}" in log.text, SOON, f"{context.request_id} logged"
+        lambda: f"INFO {context.request_id} ann: somebody said {word}" in log.text,
+        PATIENCE,
+        f"{context.request_id} logged",
     )
 
 
@@ -267,15 +269,16 @@ def test_a_cast_that_its_host_was_too_late_for_is_dropped_and_says_so(fleet: Har
     log = next(process for process in fleet.processes if process.name == "b")
 
     log.kill()
-    killed = time.time()
     late = CallerManager.note.on("b").set(expires=1).cast(word)
-    younger = CallerManager.note.on("b").set(expires=60).cast(f"{word}-younger")
-    fleet.wait(lambda: time.time() > killed + 1, SOON, "expiry")
+    younger = CallerManager.note.on("b").set(expires=600).cast(f"{word}-younger")
+    sent = time.time()
+    fleet.wait(lambda: time.time() > sent + 1, PATIENCE, "expiry")
     start(fleet, "b")
 
-    fleet.wait(written(fleet, f"{word}-younger", "b"), 30, "the younger one runs")
+    fleet.wait(written(fleet, f"{word}-younger", "b"), PATIENCE, "the younger one runs")
     assert word not in fleet.called("b", "note")
-    fleet.wait(lambda: late.state == "REVOKED", SOON, f"it is revoked, not {late.state}")
-    assert f"Discarding revoked task: caller.note[{late.id}]" in fleet.processes[-1].text
+    fleet.wait(lambda: late.state == "REVOKED", PATIENCE, f"it is revoked, not {late.state}")
+    said = f"Discarding revoked task: caller.note[{late.id}]"
+    fleet.wait(lambda: said in fleet.processes[-1].text, PATIENCE, "it is said")
     assert younger.state != "REVOKED"
-    fleet.wait(lambda: fleet.rows("caller")["b"].state == "up", SOON, "b is up again")
+    fleet.wait(lambda: fleet.rows("caller")["b"].state == "up", PATIENCE, "b is up again")

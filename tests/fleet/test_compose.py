@@ -191,7 +191,7 @@ class Entrypoint:
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=PATIENCE,
         )
         return ran.stdout.strip(), ran.stderr
 
@@ -314,7 +314,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 def database() -> Iterator[str]:
     """A PostgreSQL database of its own; without a server: skip at home, fail in CI."""
     try:
-        server = psycopg.connect(POSTGRES, connect_timeout=3, autocommit=True)
+        server = psycopg.connect(POSTGRES, connect_timeout=10, autocommit=True)
     except psycopg.OperationalError as error:
         if os.environ.get("CI"):
             pytest.fail(f"PostgreSQL must answer in CI: {error}")

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fleet.harness import Process, child_environment, is_gone
+from tests.fleet.harness import PATIENCE, Process, child_environment, is_gone
 from workers.config import FLEET_FILE, read_fleet_file
 
 pytestmark = pytest.mark.fleet
@@ -40,7 +40,7 @@ class Up:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "workers.cli", *command], cwd=self.folder, env=self.environment, text=True,
-            capture_output=True, timeout=60, check=False,
+            capture_output=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
 
     def run_all(self, *commands: tuple[str, ...]) -> list[subprocess.CompletedProcess[str]]:
@@ -53,8 +53,8 @@ class Up:
         return [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
 
 
-def wait(condition: Callable[[], Any], within: float, what: Callable[[], str]) -> Any:
-    deadline = time.monotonic() + within
+def wait(condition: Callable[[], Any], what: Callable[[], str]) -> Any:
+    deadline = time.monotonic() + PATIENCE
     while not (answer := condition()):
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)
@@ -95,7 +95,7 @@ def running(shared: Up) -> Up:
 
 def ready(up: Up, *options: str) -> Process:
     process = up.start(*options)
-    wait(lambda: "ready:" in process.text or process.popen.poll() is not None, 60, lambda: process.text)
+    wait(lambda: "ready:" in process.text or process.popen.poll() is not None, lambda: process.text)
     assert "ready:" in process.text, process.text
     return process
 
@@ -104,7 +104,7 @@ def assert_stops_cleanly(up: Up, family: list[int], number: signal.Signals) -> N
     """Tell the fleet to stop; nothing of it may be left."""
     process = up.processes[-1]
     process.signal(number)
-    assert process.popen.wait(40) == 0
+    assert process.popen.wait(PATIENCE) == 0
     assert [pid for pid in family if not is_gone(pid)] == []
     assert not (up.state / FLEET_FILE).exists()
 
@@ -173,10 +173,9 @@ def test_a_dead_child_is_started_again_and_stops_with_its_fleet_on_sigterm(up: U
 
     wait(
         lambda: all(read_fleet_file(up.state)["children"][name] != before[name] for name in before),
-        30,
         lambda: process.text,
     )
-    wait(lambda: up.run("hosts").returncode == 0, 40, lambda: up.run("hosts").stderr + process.text)
+    wait(lambda: up.run("hosts").returncode == 0, lambda: up.run("hosts").stderr + process.text)
     assert_stops_cleanly(up, family + up.family(process), signal.SIGTERM)
 
 
@@ -186,7 +185,7 @@ def test_killing_the_supervisor_leaves_no_orphan_and_the_directory_can_be_used_a
 
     process.kill()
 
-    wait(lambda: all(is_gone(pid) for pid in family), 30, lambda: f"orphans of {family}")
+    wait(lambda: all(is_gone(pid) for pid in family), lambda: f"orphans of {family}")
     again = ready(up)
     assert again.terminate() == 0
 
@@ -195,16 +194,16 @@ def test_a_second_ctrl_c_does_not_wait_for_running_work(up: Up) -> None:
     process = ready(up, "--tasks", "tests.fleet.journal")
     family = up.family(process)
     held = up.folder / "held"
-    script = f"from workers.celery import app; app.send_task('journal.hold', (60, {str(held)!r}), queue='host.host-1')"
-    subprocess.run([sys.executable, "-c", script], cwd=up.folder, env=up.environment, timeout=30, check=True)
-    wait(held.exists, 20, lambda: process.text)
+    script = f"from workers.celery import app; app.send_task('journal.hold', (600, {str(held)!r}), queue='host.host-1')"
+    subprocess.run([sys.executable, "-c", script], cwd=up.folder, env=up.environment, timeout=PATIENCE, check=True)
+    wait(held.exists, lambda: process.text)
 
     process.signal(signal.SIGINT)
-    wait(lambda: not any("beat" in " ".join(psutil.Process(pid).cmdline()) for pid in family if not is_gone(pid)), 20,
+    wait(lambda: not any("beat" in " ".join(psutil.Process(pid).cmdline()) for pid in family if not is_gone(pid)),
          lambda: "beat is still there")  # fmt: skip
     process.signal(signal.SIGINT)
 
-    assert process.popen.wait(20) == 0
+    assert process.popen.wait(30) == 0
     assert [pid for pid in family if not is_gone(pid)] == []
 
 

@@ -12,7 +12,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from managers.reports import REPORT_TASK, Report
-from tests.fleet.harness import Harness, Server
+from tests.fleet.harness import PATIENCE, Harness, Server
 from tests.fleet.proxy import Proxy
 
 pytestmark = pytest.mark.fleet
@@ -148,7 +148,7 @@ def test_bad_reports_leave_the_table_right_and_the_consumer_alive(any_fleet: Har
     right = any_fleet.up("one")["one"]
     good = Report("one", right.identity.boot, 1000, 60.0, "0", {"host": {"cpus": 7}}).to_dict()
     publish(any_fleet, task_body(good))
-    any_fleet.wait(lambda: any_fleet.rows()["one"].capabilities == {"cpus": 7}, 10, "a good report is taken")
+    any_fleet.wait(lambda: any_fleet.rows()["one"].capabilities == {"cpus": 7}, PATIENCE, "a good report is taken")
 
     attacks = {
         "late": task_body({**good, "sequence": 3, "services": {"host": {"cpus": 1}}}),
@@ -172,7 +172,7 @@ def test_bad_reports_leave_the_table_right_and_the_consumer_alive(any_fleet: Har
     last = {**good, "sequence": 3000, "services": {"host": {"cpus": 9}}}
     publish(any_fleet, task_body(last))
 
-    any_fleet.wait(lambda: any_fleet.rows()["one"].capabilities == {"cpus": 9}, 20, "the consumer lives")
+    any_fleet.wait(lambda: any_fleet.rows()["one"].capabilities == {"cpus": 9}, PATIENCE, "the consumer lives")
     assert "volume" not in {row.service for row in any_fleet.table.hosts()}
     counters = any_fleet.table.counters()
     assert counters["reports_old"] == 2

@@ -14,7 +14,8 @@ import pytest
 
 from managers.db import engine
 from managers.db.api import service_get
-from tests.fleet.harness import ROOT, Harness, Server, is_gone
+from scheduler.hosts import Host
+from tests.fleet.harness import PATIENCE, ROOT, Harness, Server, is_gone
 
 pytestmark = pytest.mark.fleet
 
@@ -35,7 +36,7 @@ def test_every_host_is_up_with_the_machines_true_figures(any_standing: Harness) 
             [sys.executable, "-m", "workers.cli", "hosts", "--json"], env=environment, cwd=ROOT, stdout=subprocess.PIPE,
             check=False,
         ).stdout,
-        20,
+        PATIENCE,
         "celeriac hosts --json",
     )  # fmt: skip
     rows = {row["host"]: row for row in json.loads(said) if row["service"] == "host"}
@@ -52,21 +53,27 @@ def test_a_killed_host_is_stale_within_three_intervals_then_pruned_and_up_again_
     any_standing: Harness,
 ) -> None:
     host = any_standing.worker("killed")
-    any_standing.up("killed", within=30)
+    any_standing.up("killed")
     pool = host.children()
 
     host.kill()
-    killed = any_standing.table.now()
-    stale = any_standing.wait(lambda: (row := any_standing.rows()["killed"]).state == "stale" and row, 10, "stale")
+    seen: list[Host] = []
 
-    assert any_standing.table.now() - killed <= 3 * any_standing.heartbeat + 1
-    assert 3 * any_standing.heartbeat <= stale.seen_seconds_ago < 4 * any_standing.heartbeat
-    any_standing.wait(lambda: "killed" not in any_standing.rows(), 10, "pruned")
-    any_standing.wait(lambda: all(is_gone(pid) for pid in pool), 5, "no orphan of the killed host")
+    def is_pruned() -> bool:
+        rows = any_standing.rows()
+        seen.extend(rows[name] for name in rows if name == "killed")
+        return "killed" not in rows
+
+    any_standing.wait(is_pruned, PATIENCE, "pruned")
+    assert seen[-1].state == "stale"
+    for row in seen:
+        is_silent = any(reason.startswith("presence") for reason in row.reasons)
+        assert is_silent == (row.seen_seconds_ago >= 3 * any_standing.heartbeat), row
+    any_standing.wait(lambda: all(is_gone(pid) for pid in pool), PATIENCE, "no orphan of the killed host")
     any_standing.worker("killed")
     again = any_standing.up("killed")["killed"]
     reported = any_standing.table.now() - (again.reported_seconds_ago or 0.0)
-    assert reported - again.identity.joined_at <= any_standing.interval + 2, (
+    assert reported - again.identity.joined_at <= any_standing.interval + 10, (
         "and init_host and connecting took their time"
     )
 
@@ -78,7 +85,7 @@ def test_a_host_that_is_restarted_at_once_takes_its_own_name_back(standing: Harn
     first.kill()
     standing.worker("restarted")
 
-    standing.wait(lambda: standing.rows()["restarted"].identity.pid != before.pid, 15, "taken over")
+    standing.wait(lambda: standing.holder("restarted") not in {None, before.pid}, PATIENCE, "taken over")
     assert standing.up("restarted")["restarted"].identity.boot > before.boot
 
 
@@ -103,11 +110,11 @@ def test_cleanup_waits_for_the_last_task_and_the_host_drains_meanwhile(standing:
     standing.up("busy")
     path = tmp_path / "held"
     standing.app.send_task("journal.hold", (3, str(path)), queue="host.busy")
-    standing.wait(path.exists, 10, "the task started")
+    standing.wait(path.exists, PATIENCE, "the task started")
 
     host.signal(signal.SIGTERM)
-    standing.wait(lambda: standing.rows()["busy"].state == "draining", 3, "draining")
-    host.popen.wait(20)
+    standing.wait(lambda: standing.rows()["busy"].state == "draining", PATIENCE, "draining")
+    host.popen.wait(PATIENCE)
 
     assert path.read_text().split() == [
         "started",
@@ -123,7 +130,7 @@ def test_cleanup_waits_for_the_last_task_and_the_host_drains_meanwhile(standing:
 def test_a_host_whose_init_fails_stops_with_the_reason_and_a_non_zero_status(standing: Harness) -> None:
     host = standing.worker("broken", JOURNAL_FAILS="broken")
 
-    assert host.popen.wait(20) != 0
+    assert host.popen.wait(PATIENCE) != 0
 
     assert "the disk is not there" in host.text
     assert "Traceback" not in host.text
@@ -138,7 +145,7 @@ def test_a_second_live_worker_of_the_same_name_is_refused_whichever_services_it_
     seconds = [standing.worker("taken", services=services) for services in ("host,journal", "journal")]
 
     for second in seconds:
-        assert second.popen.wait(20) != 0
+        assert second.popen.wait(PATIENCE) != 0
         assert f"pid {first.pid}" in second.text
         assert "CELERIAC_HOST" in second.text
     assert len(standing.written("taken", "init_host")) == 1
@@ -151,10 +158,10 @@ def test_a_frozen_host_that_was_replaced_stops_itself(standing: Harness) -> None
 
     first.signal(signal.SIGSTOP)
     second = standing.worker("frozen")
-    standing.wait(lambda: standing.rows()["frozen"].identity.pid == second.pid, 20, "replaced")
+    standing.wait(lambda: standing.holder("frozen") == second.pid, PATIENCE, "replaced")
     first.signal(signal.SIGCONT)
 
-    assert first.popen.wait(20) != 0
+    assert first.popen.wait(PATIENCE) != 0
     assert "another worker took the name frozen" in first.text
     assert standing.up("frozen")["frozen"].identity.pid == second.pid
 
@@ -168,8 +175,8 @@ def test_several_schedulers_share_the_reports(any_standing: Harness) -> None:
     second.kill()
 
     before = any_standing.table.counters()["reports_stored"]
-    any_standing.wait(lambda: any_standing.table.counters()["reports_stored"] > before + 4, 15, "reports go on")
-    assert {row.state for row in any_standing.rows("journal").values()} == {"up"}
+    any_standing.wait(lambda: any_standing.table.counters()["reports_stored"] > before + 4, PATIENCE, "reports go on")
+    any_standing.up(*[process.name for process in hosts], service="journal")
 
 
 def test_a_flushed_table_is_not_ready_and_whole_again_within_one_interval(
@@ -181,13 +188,17 @@ def test_a_flushed_table_is_not_ready_and_whole_again_within_one_interval(
     fleet.worker("one")
     fleet.worker("two")
     fleet.up("one", "two")
-    fleet.wait(lambda: fleet.table.readiness().ready, 10, "ready")
+    fleet.wait(lambda: fleet.table.readiness().ready, PATIENCE, "ready")
 
+    for process in fleet.processes:
+        process.signal(signal.SIGSTOP)  # nobody fills the table before it is looked at
     fleet.table.redis.flushall()
-    flushed = time.monotonic()
     empty = fleet.table.readiness()
-    fleet.up("one", "two", within=10)
-    fleet.wait(lambda: fleet.table.readiness().ready, 10, "ready again")
+    flushed = time.monotonic()
+    for process in fleet.processes:
+        process.signal(signal.SIGCONT)
+    fleet.up("one", "two")
+    fleet.wait(lambda: fleet.table.readiness().ready, PATIENCE, "ready again")
 
     assert time.monotonic() - flushed <= fleet.interval
     assert not empty.ready
@@ -199,7 +210,7 @@ def test_nothing_is_consumed_before_init_host_is_over(any_standing: Harness, tmp
     any_standing.app.send_task("journal.hold", (0, str(path)), queue="host.slow")
     any_standing.worker("slow", JOURNAL_INIT_TAKES="1.5")
 
-    any_standing.wait(lambda: path.exists() and "ended" in path.read_text(), 30, "the task ran")
+    any_standing.wait(lambda: path.exists() and "ended" in path.read_text(), PATIENCE, "the task ran")
 
     assert any_standing.written("slow", "init_host")[0]["at"] <= path.stat().st_mtime
 
@@ -210,9 +221,9 @@ def test_a_worker_that_waits_for_redis_at_its_start_can_be_stopped(
     fleet = start_fleet()
     server.stop()
     host = fleet.worker("one")
-    fleet.wait(lambda: "Trying again every" in host.text, 20, "it waits")
+    fleet.wait(lambda: "Trying again every" in host.text, PATIENCE, "it waits")
 
-    assert host.terminate(10) != 0
+    assert host.terminate() != 0
 
     assert fleet.written("one", "init_host") == []
 
@@ -222,12 +233,12 @@ def test_a_worker_told_to_quit_leaves_at_once_without_cleaning_up(standing: Harn
     standing.up("quitter")
     pool = host.children()
     path = tmp_path / "held"
-    standing.app.send_task("journal.hold", (60, str(path)), queue="host.quitter")
-    standing.wait(path.exists, 10, "the task started")
+    standing.app.send_task("journal.hold", (600, str(path)), queue="host.quitter")
+    standing.wait(path.exists, PATIENCE, "the task started")
 
     host.signal(signal.SIGQUIT)
-    host.popen.wait(20)
+    host.popen.wait(PATIENCE)
 
     assert "quitter" not in standing.rows()
     assert standing.written("quitter", "cleanup_host") == []
-    standing.wait(lambda: all(is_gone(pid) for pid in pool), 5, "no child is left")
+    standing.wait(lambda: all(is_gone(pid) for pid in pool), PATIENCE, "no child is left")

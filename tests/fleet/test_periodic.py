@@ -2,15 +2,17 @@
 
 import itertools
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import pytest
 
 from managers.periods import host_offset, period_number
 from tests.fleet.conftest import caller_fleet
-from tests.fleet.harness import Harness, Process
+from tests.fleet.harness import PATIENCE, Harness, Process
 
 pytestmark = pytest.mark.fleet
 
@@ -19,7 +21,7 @@ BROKER = os.environ.get("CELERIAC_TEST_BROKER", "redis")
 
 #: Seconds between two ticks; the caller manager's tasks have this spacing too.
 INTERVAL = 1.0
-#: Ticks to watch.
+#: Ticks in a row to watch.
 TICKS = 4
 
 
@@ -30,7 +32,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Harness]:
         fleet.beat()
         for host in "ab":
             start(fleet, host)
-        fleet.wait(lambda: all(len(fleet.called(host, "heavy")) > 1 for host in "ab"), 30, "a and b tick")
+        fleet.wait(lambda: all(len(fleet.called(host, "heavy")) > 1 for host in "ab"), PATIENCE, "a and b tick")
         yield fleet
 
 
@@ -44,8 +46,23 @@ def worker(fleet: Harness, host: str) -> Process:
 
 
 def times(fleet: Harness, host: str, task: str) -> list[float]:
-    """Return when each run of *task* on *host* began."""
+    """Return for what moment each run of *task* on *host* was; of a heavy one, when it began."""
     return [float(line.split()[0]) for line in fleet.called(host, task)]
+
+
+def periods(fleet: Harness, host: str, task: str) -> list[int]:
+    """Return the period of each run of *task* on *host*."""
+    offset = host_offset(host, INTERVAL)
+    return [period_number(at - offset + 0.001, INTERVAL) for at in times(fleet, host, task)]
+
+
+def in_a_row(steps: Iterable[bool]) -> int:
+    """Return how many of *steps* in a row are true, at most; a machine that stalls may spoil one now and then."""
+    return max((len([*group]) for is_right, group in itertools.groupby(steps) if is_right), default=0)
+
+
+def gaps(moments: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in itertools.pairwise(moments)]
 
 
 def pids(fleet: Harness, host: str, task: str) -> set[int]:
@@ -53,68 +70,63 @@ def pids(fleet: Harness, host: str, task: str) -> set[int]:
 
 
 def alone(fleet: Harness) -> list[tuple[float, str]]:
-    """Return when each run of the fleet's task began, and on which host."""
+    """Return for what moment each run of the fleet's task was, and on which host."""
     return sorted((at, host) for host in "ab" for at in times(fleet, host, "alone"))
 
 
-def watch(fleet: Harness) -> tuple[int, int]:
-    """Let some ticks pass; return the first period and that after the last."""
-    first = period_number(time.time(), INTERVAL) + 1
-    fleet.wait(lambda: time.time() > (first + TICKS + 0.8) * INTERVAL, TICKS + 5, "some ticks")
-    return first, first + TICKS
-
-
 def test_light_tasks_run_in_the_main_process_and_heavy_ones_in_the_pool_once_per_tick(fleet: Harness) -> None:
-    first, end = watch(fleet)
+    def is_steady(host: str, task: str) -> bool:
+        return in_a_row(gap == 1 for gap in gaps(periods(fleet, host, task))) >= TICKS
 
+    for host, task in itertools.product("ab", ("light", "heavy")):
+        fleet.wait(partial(is_steady, host, task), PATIENCE, f"{task} on {host} runs once per tick")
     for host in "ab":
-        for task in ("light", "heavy"):
-            offset = host_offset(host, INTERVAL)
-            ran = Counter(period_number(at - offset, INTERVAL) for at in times(fleet, host, task))
-            assert [ran[period] for period in range(first, end)] == [1] * TICKS, f"{task} on {host}"
+        assert max(Counter(periods(fleet, host, "light")).values()) == 1
+        heavy = periods(fleet, host, "heavy")
+        assert len(heavy) <= heavy[-1] - heavy[0] + 2, "one may have begun late"
         main = worker(fleet, host).pid
         assert pids(fleet, host, "light") == {main}
         assert (main in pids(fleet, host, "heavy")) == (POOL != "prefork")
 
 
 def test_the_fleets_task_runs_on_one_host_per_period(fleet: Harness) -> None:
-    runs = [at for at, _ in alone(fleet)]
+    def between() -> list[float]:
+        return gaps([at for at, _ in alone(fleet)])
 
-    gaps = [later - earlier for earlier, later in itertools.pairwise(runs)]
-    assert len(runs) > TICKS
-    assert min(gaps) > 0.4 * INTERVAL, "never two in a period"
-    assert max(gaps) < 1.6 * INTERVAL, "no period is left out"
+    fleet.wait(lambda: in_a_row(gap < 1.6 * INTERVAL for gap in between()) >= TICKS, PATIENCE, "no period is left out")
+    assert min(between()) > 0.4 * INTERVAL, "never two in a period"
 
 
 def test_one_that_fails_stops_nothing(fleet: Harness) -> None:
     for host in "ab":
-        assert worker(fleet, host).text.count("this one always fails") > TICKS
+        fleet.wait(
+            lambda host=host: worker(fleet, host).text.count("this one always fails") > TICKS, PATIENCE, "it fails"
+        )
         assert f"broken of <CallerManager caller on {host}> failed" in worker(fleet, host).text
-    assert fleet.table.present("caller") == {"a": True, "b": True}
+    fleet.wait(lambda: fleet.table.present("caller") == {"a": True, "b": True}, PATIENCE, "both are there")
 
 
 def test_a_heavy_one_that_outlasts_its_spacing_is_skipped_not_doubled_and_logged(fleet: Harness) -> None:
-    before = len(fleet.called("a", "light")), len(fleet.called("b", "light"))
-
     (fleet.journal / "heavy").write_text("2.5")
     log = fleet.wait(
         lambda: next(
-            (text for host in "ab" if "longer than its spacing" in (text := worker(fleet, host).text)), None
+            (text for host in "ab" if "took 2" in (text := worker(fleet, host).text) and "skipped" in text), None
         ),
-        10,
+        PATIENCE,
         "it is logged",
     )  # fmt: skip
 
     slow = "a" if log == worker(fleet, "a").text else "b"
-    assert f"heavy of <CallerManager caller on {slow}> took 2.5" in log
+    assert re.search(rf"heavy of <CallerManager caller on {slow}> took \d+\.\d+ s, longer than its spacing of 1 s", log)
     assert f"heavy of <CallerManager caller on {slow}> still runs since an earlier period; this one is skipped" in log
     began = len(fleet.called(slow, "heavy"))
-    fleet.wait(lambda: len(fleet.called(slow, "heavy")) > began + 1, 10, "it goes on")
+    fleet.wait(lambda: len(fleet.called(slow, "heavy")) > began + 1, PATIENCE, "it goes on")
+    runs = {host: [tuple(map(float, line.split()[::2])) for line in fleet.called(host, "heavy")] for host in "ab"}
     for host in "ab":
-        runs = [(float(line.split()[0]), float(line.split()[2])) for line in fleet.called(host, "heavy")]
-        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(runs)), f"no two at once on {host}"
-    after = len(fleet.called("a", "light")), len(fleet.called("b", "light"))
-    assert min(now - then for now, then in zip(after, before, strict=True)) >= 3, "the light ones went on meanwhile"
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(runs[host])), f"no two at once on {host}"
+    begin, end = max(runs[slow], key=lambda run: run[1] - run[0])
+    light = [float(line.split()[2]) for line in fleet.called(slow, "light")]
+    assert [at for at in light if begin < at < end], "the light ones went on meanwhile"
 
 
 def test_a_killed_host_leaves_the_fleets_task_to_another_and_knows_its_last_runs_once_restarted(
@@ -128,11 +140,13 @@ def test_a_killed_host_leaves_the_fleets_task_to_another_and_knows_its_last_runs
     began = len(fleet.called(host, "light"))
 
     taken = fleet.wait(
-        lambda: next((at for at, by in alone(fleet) if by == other and at > killed), None), 10, f"{other} takes over"
+        lambda: next((at for at, by in alone(fleet) if by == other and at > killed), None),
+        PATIENCE,
+        f"{other} takes over",
     )
-    assert taken - killed < 2 * INTERVAL + 0.5
+    assert taken - killed < 3 * INTERVAL + 0.5
     start(fleet, host)
-    fleet.wait(lambda: len(fleet.called(host, "light")) > began + 1, 20, f"{host} ticks again")
+    fleet.wait(lambda: len(fleet.called(host, "light")) > began + 1, PATIENCE, f"{host} ticks again")
     assert len(fleet.called(host, "once")) == 1, "an hour has not passed"
     runs = [at for at, _ in alone(fleet)]
     assert len(runs) <= (runs[-1] - runs[0]) / INTERVAL + 2, "one host per period"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.harness import BROKER, Harness, Process
+from tests.fleet.harness import BROKER, PATIENCE, Harness, Process
 
 pytestmark = pytest.mark.fleet
 
@@ -22,7 +22,7 @@ def hosts(fleet: Harness) -> dict[str, Process]:
         if pool not in started:
             fleet.worker(pool, pool=pool, slots=2)
     fleet.up(*POOLS, service="journal")
-    fleet.wait(lambda: all(fleet.written(pool) for pool in POOLS), 10, "all tick")
+    fleet.wait(lambda: all(fleet.written(pool) for pool in POOLS), PATIENCE, "all tick")
     return {pool: fleet.process(pool) for pool in POOLS}
 
 
@@ -38,20 +38,22 @@ def test_periodic_tasks_get_an_admin_context(hosts: dict[str, Process], fleet: H
 
 def test_what_the_pool_learns_is_reported_with_the_next_tick(hosts: dict[str, Process], fleet: Harness) -> None:
     results = {
-        pool: fleet.app.send_task("journal.learn", ({"ports": 7},), queue=f"host.{pool}").get(timeout=20)
+        pool: fleet.app.send_task("journal.learn", ({"ports": 7},), queue=f"host.{pool}").get(timeout=PATIENCE)
         for pool in hosts
     }
 
     def known() -> list[dict[str, Any]]:
         return [fleet.rows("journal")[pool].capabilities for pool in hosts]
 
-    fleet.wait(lambda: known() == [{"ports": 7}] * len(hosts), 10, "reported")
+    fleet.wait(lambda: known() == [{"ports": 7}] * len(hosts), PATIENCE, "reported")
     for pool, (name, pid) in results.items():
         assert name == pool
         assert (pid == hosts[pool].pid) == ("prefork" not in hosts[pool].text.split("concurrency:")[1].splitlines()[0])
     first = {pool: fleet.reported_at(pool) for pool in hosts}
     fleet.wait(
-        lambda: all(fleet.reported_at(pool) > first[pool] + 1.5 * fleet.interval for pool in hosts), 10, "sent again"
+        lambda: all(fleet.reported_at(pool) > first[pool] + 1.5 * fleet.interval for pool in hosts),
+        PATIENCE,
+        "sent again",
     )
     assert known() == [{"ports": 7}] * len(hosts)
 
@@ -60,7 +62,7 @@ def test_the_database_answers_in_every_process_of_the_pool(hosts: dict[str, Proc
     results = [fleet.app.send_task("journal.database", queue=f"host.{pool}") for pool in hosts for _ in range(6)]
 
     for result in results:
-        _, known = result.get(timeout=20)
+        _, known = result.get(timeout=PATIENCE)
         for pool in hosts:
             assert ["host", pool] in known
             assert ["journal", pool] in known
@@ -74,7 +76,7 @@ def test_solo_works_with_a_warning_and_reports_the_one_slot_it_has(hosts: dict[s
 def test_hooks_run_once_per_host_in_the_main_process(hosts: dict[str, Process], fleet: Harness) -> None:
     for host in hosts.values():
         host.signal(signal.SIGTERM)
-    assert {pool: host.popen.wait(30) for pool, host in hosts.items()} == dict.fromkeys(hosts, 0)
+    assert {pool: host.popen.wait(PATIENCE) for pool, host in hosts.items()} == dict.fromkeys(hosts, 0)
 
     for pool, host in hosts.items():
         assert [entry["pid"] for entry in fleet.written(pool, "init_host")] == [host.pid]
@@ -85,17 +87,17 @@ def test_hooks_run_once_per_host_in_the_main_process(hosts: dict[str, Process], 
 def test_a_replaced_pool_child_keeps_the_hosts_memory(standing: Harness) -> None:
     host = standing.worker("reborn", "--max-tasks-per-child", "1", slots=1)
     standing.up("reborn", service="journal")
-    pids = [standing.app.send_task("journal.learn", ({"ports": 7},), queue="host.reborn").get(timeout=20)[1]]
+    pids = [standing.app.send_task("journal.learn", ({"ports": 7},), queue="host.reborn").get(timeout=PATIENCE)[1]]
 
     # first the pool replaces its child by itself
-    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 7}, 10, "reported")
-    pids += [standing.app.send_task("journal.learn", ({"ports": 8},), queue="host.reborn").get(timeout=20)[1]]
-    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 8}, 10, "reported")
-    for child in standing.wait(lambda: set(host.children()) - set(pids), 10, "a third child"):
+    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 7}, PATIENCE, "reported")
+    pids += [standing.app.send_task("journal.learn", ({"ports": 8},), queue="host.reborn").get(timeout=PATIENCE)[1]]
+    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 8}, PATIENCE, "reported")
+    for child in standing.wait(lambda: set(host.children()) - set(pids), PATIENCE, "a third child"):
         os.kill(child, signal.SIGKILL)
         pids.append(child)
-    pids += [standing.app.send_task("journal.learn", ({"ports": 9},), queue="host.reborn").get(timeout=30)[1]]
+    pids += [standing.app.send_task("journal.learn", ({"ports": 9},), queue="host.reborn").get(timeout=PATIENCE)[1]]
 
-    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 9}, 10, "reported")
+    standing.wait(lambda: standing.rows("journal")["reborn"].capabilities == {"ports": 9}, PATIENCE, "reported")
     assert len({host.pid, *pids}) == 5
     assert len(standing.written("reborn", "init_host")) == 1

@@ -48,7 +48,7 @@ def sqlite_url(tmp_path: Path) -> str:
 def postgres() -> str:
     """The server's URL, if it answers; without one: skip at home, fail in CI."""
     try:
-        psycopg.connect(POSTGRES, connect_timeout=3).close()
+        psycopg.connect(POSTGRES, connect_timeout=10).close()
     except psycopg.OperationalError as error:
         if os.environ.get("CI"):
             pytest.fail(f"PostgreSQL must answer in CI: {error}")
@@ -139,7 +139,7 @@ def at_once() -> Iterator[Callable[..., list[str]]]:
         for process in started:
             process.stdin.write("go\n")
             process.stdin.flush()
-        said = [process.communicate(timeout=60)[0] for process in started]
+        said = [process.communicate(timeout=180)[0] for process in started]
         assert [process.returncode for process in started] == [0] * processes, said
         return said
 

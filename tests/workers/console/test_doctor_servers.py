@@ -30,7 +30,7 @@ def test_reports_that_pile_up_are_a_warning(well: Rows) -> None:
 def test_a_broker_out_of_reach_fails_with_its_address_and_without_its_password(
     well: Rows, monkeypatch: pytest.MonkeyPatch, scheme: str, port: object
 ) -> None:
-    monkeypatch.setattr(reading, "PATIENCE", 1.0)
+    monkeypatch.setattr(reading, "PATIENCE", 2.0)
     with port() as number:  # type: ignore[operator]
         monkeypatch.setenv("CELERIAC_BROKER_URL", scheme.format(number))
 
@@ -70,7 +70,7 @@ def test_a_broker_of_no_known_kind_fails(well: Rows, monkeypatch: pytest.MonkeyP
 def test_a_table_out_of_reach_fails_and_leaves_what_it_knew_unknown(
     well: Rows, monkeypatch: pytest.MonkeyPatch, port: object
 ) -> None:
-    monkeypatch.setattr(reading, "PATIENCE", 0.5)
+    monkeypatch.setattr(reading, "PATIENCE", 2.0)
     with port() as number:  # type: ignore[operator]
         monkeypatch.setenv("CELERIAC_TABLE_URL", f"redis://me:hush@127.0.0.1:{number}/0")
 
