@@ -140,7 +140,7 @@ def _of_tree(text: str) -> Requirement:
 
 #: What a task, a call of one, or ``.where(...)`` may say of its place.
 OPTIONS = (
-    "requires", "claims", "prefers", "only", "exclude", "same_host", "different_host", "sticky", "must_stick",
+    "service", "requires", "claims", "prefers", "only", "exclude", "same_host", "different_host", "sticky", "must_stick",
     "strategy", "placement_timeout", "start_deadline", "max_attempts", "count",
 )  # fmt: skip
 
@@ -151,6 +151,8 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidPlacement, InvalidRequirement: the message names the option, the value and what it may be.
     """
+    if (service := given.get("service")) is not None:
+        check_service(service)
     sticky = given.get("sticky")
     if sticky is not None and (not isinstance(sticky, str) or not 0 < len(sticky) <= 255):
         raise InvalidPlacement(
@@ -180,11 +182,6 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
                 raise InvalidPlacement(f"{name} is {shown(value)}; it is a whole number from 1 to {most}")
             checked[name] = value
     return checked
-
-
-def check_target(service: object) -> str:
-    """Return *service* if a task can be placed on its hosts."""
-    return check_service(service)  # type: ignore[arg-type]  # it checks the type too
 
 
 def _prefers(given: object) -> Prefers:

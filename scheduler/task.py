@@ -11,11 +11,12 @@ from celery import Task
 from celery.result import AsyncResult, EagerResult, GroupResult
 from celery.utils.time import maybe_make_aware
 
-from managers.routing import service_queue
+from managers.routing import check_service, service_queue
 from scheduler.envelope import Recording
 from scheduler.errors import InvalidPlacement, NoValidHost
 from scheduler.placing import CLAIM_HEADER, PLACEMENT_HEADER, Placing, can_place, placing_of
-from scheduler.requests import OPTIONS, Request, check_options, check_target
+from scheduler.requests import OPTIONS, Request, check_options
+from scheduler.snapshot import HOST_SERVICE
 
 #: What says where a message shall go, and so that nobody else is asked.
 _ADDRESSES = ("queue", "exchange", "routing_key")
@@ -33,8 +34,8 @@ class ScheduledTask(Task[Any, Any]):
     """
 
     abstract = True
-    #: Whose hosts it may run on.
-    service: str = "host"
+    #: Whose hosts it may run on; any worker runs the service "host", which is meant where none is said.
+    service: str | None = None
     requires: Any = None
     claims: Mapping[str, float] | None = None
     prefers: Mapping[Any, float] | None = None
@@ -59,7 +60,7 @@ class ScheduledTask(Task[Any, Any]):
                 raise TypeError(
                     f"{cls.__name__} has an option {name!r}, which means nothing; did you mean {near[0]!r}?"
                 )
-        check_options(_said_by(cls))
+        check_options(cls._said())
 
     @property
     def Request(self) -> str:  # type: ignore[override]  # noqa: N802  # Celery's own name
@@ -91,7 +92,7 @@ class ScheduledTask(Task[Any, Any]):
         said = self._take_said(options)
         if not is_placed:
             return super().apply_async(args, kwargs, **options)
-        asked = {**_said_by(type(self)), **said}
+        asked = {**self._said(), **said}
         placing = placing_of(self.app)
         checked = check_options(asked)
         count, timeout = checked.pop("count", 1), checked.pop("placement_timeout", placing.placement_timeout)
@@ -101,7 +102,7 @@ class ScheduledTask(Task[Any, Any]):
             "start_deadline": placing.start_deadline,
             "max_attempts": placing.max_attempts,
             **checked,
-            "service": check_target(self.service),
+            "service": check_service(asked.get("service") or self.service or HOST_SERVICE),
             "is_late": bool(self.acks_late),
         }
         if said:
@@ -112,14 +113,14 @@ class ScheduledTask(Task[Any, Any]):
 
     def check_placement(self, placement: Mapping[str, Any]) -> None:
         """Raise InvalidPlacement or InvalidRequirement if *placement* can't be asked of a host."""
-        check_options({**_said_by(type(self)), **placement})
+        check_options({**self._said(), **placement})
 
     def is_placed(self, options: Mapping[str, Any]) -> bool:
         """Return whether a message with these *options* goes where it is placed, not where they or routes say."""
         if any(options.get(name) or getattr(self, name, None) for name in _ADDRESSES):
             return False
         carried = (options.get("headers") or {}).get(PLACEMENT_HEADER)
-        return bool(carried or _said_by(type(self)) or any(options.get(name) is not None for name in OPTIONS))
+        return bool(carried or self._said() or any(options.get(name) is not None for name in OPTIONS))
 
     def signature_from_request(
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra_options: Any
@@ -131,6 +132,11 @@ class ScheduledTask(Task[Any, Any]):
             for name in (*_ADDRESSES, "delivery_info"):
                 signature.options.pop(name, None)
         return signature
+
+    @classmethod
+    def _said(cls) -> dict[str, Any]:
+        """Return the placement options that the task itself has."""
+        return {name: value for name in OPTIONS if (value := getattr(cls, name, None)) is not None}
 
     def _take_said(self, options: dict[str, Any]) -> dict[str, Any]:
         """Take what this call says of its place out of *options*, and what the call that it repeats said."""
@@ -206,11 +212,6 @@ class _Asked:
     fields: dict[str, Any]
     count: int
     timeout: float | None
-
-
-def _said_by(task: type[Task[Any, Any]]) -> dict[str, Any]:
-    """Return the placement options that a task class has."""
-    return {name: value for name in OPTIONS if (value := getattr(task, name, None)) is not None}
 
 
 def _moment(value: Any) -> float | None:

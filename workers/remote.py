@@ -43,6 +43,13 @@ class MethodTask(ScheduledTask):
     typing = True  # wrong arguments fail at the caller, whatever the application thinks of that
     store_errors_even_if_ignored = True  # a cast that failed or expired can say so
 
+    service: str
+
+    @classmethod
+    def _said(cls) -> dict[str, Any]:
+        """Return the placement options that ``@expose`` said; the service is what it is a method of."""
+        return {name: value for name, value in super()._said().items() if name != "service"}
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__header__" in vars(cls):
