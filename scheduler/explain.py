@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduler.amounts import quantity
-from scheduler.filters import No
 from scheduler.requests import Request
 from scheduler.select import Selector
 from scheduler.snapshot import Candidate, Snapshot
@@ -75,13 +74,8 @@ def _lacks(request: Request, candidate: Candidate, selector: Selector) -> list[s
         if (free := candidate.free(resource)) < amount:
             lacks.append(f"{resource} >= {quantity(amount)} (free: {quantity(max(0, free))})")
     others = (asked(request, candidate) for asked in selector.filters)
-    lacks += [no.reason for no in others if isinstance(no, No) and not _is_told(no, lacks)]
-    return lacks
-
-
-def _is_told(no: No, lacks: list[str]) -> bool:
-    reason = no.reason.removesuffix(" free")
-    return any(lack.split(" (")[0] == reason for lack in lacks)
+    told = {lack.split(" (")[0] for lack in lacks}
+    return lacks + [no.reason for no in others if no is not None and no.reason not in told]
 
 
 def parts(why: str) -> list[str]:

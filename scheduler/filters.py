@@ -14,11 +14,14 @@ from scheduler.snapshot import Candidate
 
 @dataclass(frozen=True, slots=True)
 class No:
-    """Why a host is out; *most* is what it has of what it lacks, of which the fleet's most is told."""
+    """Why a host is out.
+
+    ``most_free`` is what is left of what it lacks, in thousandths, of which the fleet's most is told; ``is_full`` says
+    that it is only for now: the host would do if its claims ended.
+    """
 
     reason: str
-    most: int | None = None
-    #: Whether it is only for now: the host would do if its claims ended.
+    most_free: int | None = None
     is_full: bool = False
 
 
@@ -64,13 +67,14 @@ def requires(request: Request, candidate: Candidate) -> No | None:
 
 def room(request: Request, candidate: Candidate) -> No | None:
     """Ask that it has room for what is claimed: at all, and now."""
-    for resource, amount in request.claims.items():
-        if (total := candidate.total.get(resource, 0)) < amount:
-            return No(f"{resource} >= {quantity(amount)}", most=total)
-    for resource, amount in request.claims.items():
-        if (free := candidate.free(resource)) < amount:
-            return No(f"{resource} >= {quantity(amount)} free", most=free, is_full=True)
-    return None
+    lacking = [resource for resource, amount in request.claims.items() if candidate.total.get(resource, 0) < amount]
+    is_full = not lacking
+    lacking += [resource for resource, amount in request.claims.items() if candidate.free(resource) < amount]
+    if not lacking:
+        return None
+    resource = lacking[0]
+    free = max(0, candidate.free(resource))
+    return No(f"{resource} >= {quantity(request.claims[resource])}", most_free=free, is_full=is_full)
 
 
 BUILT_IN: tuple[Filter, ...] = (state, names, relations, requires, room)

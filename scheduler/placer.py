@@ -34,6 +34,8 @@ TURN = 5.0
 PAUSE = 1.0
 #: Requests of one shape that are fetched at once.
 BATCH = 64
+#: Requests of one shape that are placed before others, and chores, have their turn.
+MOST = 512
 #: Times in one look that a shape is decided anew because hosts had changed since the snapshot.
 TRIES = 5
 
@@ -156,6 +158,9 @@ class Placer:
                     return placed
                 placed += word == "claimed"
             if self._paused_until:
+                return placed
+            if placed >= MOST:
+                self.notice(shape)
                 return placed
         self._undecided.add(shape)
         return placed

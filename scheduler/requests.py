@@ -140,8 +140,8 @@ def _of_tree(text: str) -> Requirement:
 
 #: What a task, a call of one, or ``.where(...)`` may say of its place.
 OPTIONS = (
-    "service", "requires", "claims", "prefers", "only", "exclude", "same_host", "different_host", "sticky", "must_stick",
-    "strategy", "placement_timeout", "start_deadline", "max_attempts", "count",
+    "service", "requires", "claims", "prefers", "only", "exclude", "same_host", "different_host", "sticky",
+    "must_stick", "strategy", "placement_timeout", "start_deadline", "max_attempts", "count",
 )  # fmt: skip
 
 

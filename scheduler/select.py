@@ -51,25 +51,23 @@ class Selection:
 
 @dataclass(slots=True)
 class Tally:
-    """How many hosts gave one reason, and the most that any of them has of what they lack."""
+    """How many hosts gave one reason, how many of them only for now, and the most that is left of what they lack."""
 
     hosts: int = 0
-    most: int | None = None
-    is_full: bool = False
+    full: int = 0
+    most_free: int | None = None
 
     def add(self, no: No) -> None:
         """Count a host."""
         self.hosts += 1
-        self.is_full = no.is_full
-        if no.most is not None:
-            self.most = no.most if self.most is None else max(self.most, no.most)
+        self.full += no.is_full
+        if no.most_free is not None:
+            self.most_free = no.most_free if self.most_free is None else max(self.most_free, no.most_free)
 
     def said(self, reason: str) -> str:
         """Return it for people."""
-        if self.most is None:
-            return f"{self.hosts} {reason}"
-        most = f"most{' free' if self.is_full else ''}: {quantity(max(0, self.most))}"
-        return f"{self.hosts} {reason.removesuffix(' free')} ({most})"
+        most = "" if self.most_free is None else f" (most free: {quantity(self.most_free)})"
+        return f"{self.hosts} {reason}{most}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class Selector:
                 fitting.append(candidate)
             else:
                 refusals.setdefault(no.reason, Tally()).add(no)
-        full = sum(tally.hosts for tally in refusals.values() if tally.is_full)
+        full = sum(tally.full for tally in refusals.values())
         verdict = FEASIBLE if len(fitting) >= count else FULL if len(fitting) + full >= count else INFEASIBLE
         ranked = self._ranked(request, fitting, snapshot, rng or random.Random()) if verdict == FEASIBLE else []  # noqa: S311
         return Selection(ranked[: count + ALTERNATIVES - 1], verdict, len(fitting), len(candidates), refusals)

@@ -146,7 +146,7 @@ class Table:
 
     def drain(self, instance: str, members: Sequence[str], reason: str) -> int:
         """Say that *members*, as far as *instance* holds them, take no new work; return how many."""
-        return int(self.script("drain", [instance, reason, *members]))
+        return int(self.script("drain", [self.stamp(), instance, reason, *members]))
 
     def disable(self, member: str, reason: str) -> None:
         """Take *member* out of placement and of the aggregate until it is enabled."""

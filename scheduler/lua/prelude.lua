@@ -131,9 +131,9 @@ local function end_host(host, now, why, is_over)
       local begun = claim.state == 'running'
       local request = redis.call('HGET', key('requests'), claim.id)
       local is_current = end_claim(claim)
-      count('claims_lost')
+      count(begun and 'claims_lost' or 'claims_moved')
       if is_current then
-        write_down(claim, request and cjson.decode(request), begun and 'lost' or 'missed', now, why)
+        write_down(claim, request and cjson.decode(request), begun and 'lost' or 'moved', now, why)
         if begun and not claim.is_late then
           redis.call('HSET', key('failing'), claim.id, cjson.encode({kind = 'lost', why = why}))
           wake('lost', host)
