@@ -50,10 +50,12 @@ def explain(request: Request, snapshot: Snapshot, selector: Selector, *, count: 
     selection = selector.select(request, snapshot, count=count)
     candidates = snapshot.candidates(request.service)
     lacks = {candidate.host: _lacks(request, candidate, selector) for candidate in candidates}
-    clauses = [str(clause) for clause in request.requires.clauses]
-    clauses += [f"{resource} >= {quantity(amount)}" for resource, amount in request.claims.items()]
     passed = [
-        (clause, sum(clause not in {lack.split(" (")[0] for lack in of} for of in lacks.values())) for clause in clauses
+        (str(clause), sum(clause.matches(candidate.capabilities) for candidate in candidates))
+        for clause in request.requires.clauses
+    ] + [
+        (f"{resource} >= {quantity(amount)}", sum(candidate.free(resource) >= amount for candidate in candidates))
+        for resource, amount in request.claims.items()
     ]
     nearest = sorted(((host, of) for host, of in lacks.items() if of), key=lambda entry: (len(entry[1]), entry[0]))
     return Explanation(
@@ -68,14 +70,19 @@ def explain(request: Request, snapshot: Snapshot, selector: Selector, *, count: 
 
 
 def _lacks(request: Request, candidate: Candidate, selector: Selector) -> list[str]:
-    """Return everything that *candidate* lacks, where a filter alone names the first."""
-    lacks = [str(clause) for clause in request.requires.clauses if not clause.matches(candidate.capabilities)]
-    for resource, amount in request.claims.items():
-        if (free := candidate.free(resource)) < amount:
-            lacks.append(f"{resource} >= {quantity(amount)} (free: {quantity(max(0, free))})")
-    others = (asked(request, candidate) for asked in selector.filters)
-    told = {lack.split(" (")[0] for lack in lacks}
-    return lacks + [no.reason for no in others if no is not None and no.reason not in told]
+    """Return everything that *candidate* lacks, where the filters together name only the first."""
+    clauses = [str(clause) for clause in request.requires.clauses if not clause.matches(candidate.capabilities)]
+    short = {
+        f"{resource} >= {quantity(amount)}": quantity(max(0, candidate.free(resource)))
+        for resource, amount in request.claims.items()
+        if candidate.free(resource) < amount
+    }
+    others = [no.reason for asked in selector.filters if (no := asked(request, candidate)) is not None]
+    return [
+        *clauses,
+        *(f"{resource} (free: {free})" for resource, free in short.items()),
+        *(reason for reason in others if reason not in clauses and reason not in short),
+    ]
 
 
 def parts(why: str) -> list[str]:
