@@ -77,7 +77,7 @@ def _lacks(request: Request, candidate: Candidate, selector: Selector) -> list[s
         for resource, amount in request.claims.items()
         if candidate.free(resource) < amount
     }
-    others = [no.reason for asked in selector.filters if (no := asked(request, candidate)) is not None]
+    others = [no.reason for no in selector.refusals(request, candidate)]
     return [
         *clauses,
         *(f"{resource} (free: {free})" for resource, free in short.items()),

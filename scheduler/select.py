@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scheduler import filters, weighers
@@ -79,14 +79,17 @@ class Selector:
 
     def refusal(self, request: Request, candidate: Candidate) -> No | None:
         """Return the first "no" of the filters, all of which must pass."""
+        return next(self.refusals(request, candidate), None)
+
+    def refusals(self, request: Request, candidate: Candidate) -> Iterator[No]:
+        """Yield the "no" of each filter that has one; one that fails is one."""
         for asked in self.filters:
             try:
                 no = asked(request, candidate)
             except Exception as error:  # noqa: BLE001  # somebody's own: a host that can't be judged is not used
-                return No(f"{getattr(asked, '__name__', asked)} failed with {type(error).__name__}: {error}")
+                no = No(f"{getattr(asked, '__name__', asked)} failed with {type(error).__name__}: {error}")
             if no is not None:
-                return no
-        return None
+                yield no
 
     def select(
         self, request: Request, snapshot: Snapshot, *, count: int = 1, rng: random.Random | None = None
