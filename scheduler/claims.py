@@ -46,6 +46,7 @@ reaper, historian    text    the scheduler whose turn it is to reap; to write th
 """
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -156,16 +157,28 @@ class Claims:
         ]
         word, *answer = self.table.script(
             "claim",
-            [self.table.stamp(), ids[0], shape, start_deadline, json.dumps(offered), sticky or "", *ids],
+            [
+                self.table.stamp(),
+                ids[0],
+                shape,
+                start_deadline,
+                json.dumps(offered),
+                sticky or "",
+                uuid.uuid4().hex,
+                *ids,
+            ],
         )
         if word == "refused":
             return Claimed(word, refusals=answer)
         told = zip(*(answer[part::4] for part in range(4)), strict=True)
         return Claimed(word, [Place(host, int(attempt), *documents) for host, attempt, *documents in told])
 
-    def start(self, host: str, request_id: str, attempt: int) -> str:
-        """Return "go" if *host* may begin; "running" if it was begun before, "gone" if the claim ended."""
-        return cast("str", self.table.script("start", [self.table.stamp(), host, request_id, attempt]))
+    def start(self, host: str, request_id: str, attempt: int, *, by: str) -> str:
+        """Return "go" if *host* may begin; "running" if somebody else began it before, "gone" if the claim ended.
+
+        Who asks again *by* the same word, the answer having been lost, gets the same answer.
+        """
+        return cast("str", self.table.script("start", [self.table.stamp(), host, request_id, attempt, by]))
 
     def release(
         self, host: str, request_id: str, attempt: int, outcome: str, *, then: str = "over", seconds: float = 0.0,

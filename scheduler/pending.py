@@ -61,7 +61,8 @@ class Pending:
         ]  # fmt: skip
         for request, message in requests:
             arguments += [request.id, request.task_id, request.to_json(), json.dumps(message)]
-        return shape if self.table.script("submit", arguments) == "recorded" else None
+        # known: an answer was lost, and with it whether somebody must be told
+        return shape if self.table.script("submit", arguments) in {"recorded", "known"} else None
 
     def shapes(self) -> list[str]:
         """Return the shapes of which some wait, in the order of the first of each."""

@@ -41,7 +41,7 @@ def place_here(registry: Registry, selector: Selector, request: Request, count: 
         placer.pending.finish(request.id, "unplaced", why)
         raise NoValidHost(f"no valid host for {request.task}; {why}", parts(why))
     claims, (claim,) = Claims(registry.table), placed
-    claims.start(claim.host, claim.id, claim.attempt)
+    claims.start(claim.host, claim.id, claim.attempt, by=claim.id)
     outcome = "failed"
     try:
         with registry.acting_as(claim.host):

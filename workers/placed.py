@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -49,9 +50,10 @@ def under_claim(registry: Registry, task: Task[Any, Any]) -> Iterator[None]:
 
 
 def _word(claims: Claims, host: str, claim: Mapping[str, Any]) -> str:
+    begun_by = uuid.uuid4().hex
     while True:
         try:
-            return claims.start(host, claim["id"], claim["attempt"])
+            return claims.start(host, claim["id"], claim["attempt"], by=begun_by)
         except TableUnavailable as error:
             logger.warning("%s waits to begin: %s", claim["task_id"], error)
             time.sleep(RETRY)

@@ -4,13 +4,33 @@
 -- KEYS  the prefix of all keys
 -- ARGV  now ('' = this server's clock), unit, the shape it waits under, seconds in which a host must begin,
 --       candidates (JSON: host, service, boot, changed {member: sequence}, amounts {member: {resource: thousandths}}),
---       what to remember the host by ('' = nothing), then the ids of the unit's requests
+--       what to remember the host by ('' = nothing), a word of whoever claims, the same if it asks again, then the
+--       ids of the unit's requests
 -- Returns {"claimed", host, attempt, request, message, host, ...}; {"placed"} if it was claimed before; {"gone"} if it
 -- no longer waits; {"refused", code, code, ...} with a code for each candidate looked at: absent, stale, draining,
 -- disabled, changed (it reported anew since), full:<resource>, or fits, where too few do.
 local now = moment(ARGV[1])
 local unit, shape = ARGV[2], ARGV[3]
-if redis.call('HEXISTS', key('placed'), ARGV[7]) == 1 then return {'placed'} end
+local ids = {}
+for i = 8, #ARGV do ids[#ids + 1] = ARGV[i] end
+
+local answer = {'claimed'}
+local function tell(id, host, attempt, document)
+  answer[#answer + 1] = host
+  answer[#answer + 1] = tostring(attempt)
+  answer[#answer + 1] = document
+  answer[#answer + 1] = redis.call('HGET', key('messages'), id)
+end
+
+if redis.call('HEXISTS', key('placed'), ids[1]) == 1 then
+  for _, id in ipairs(ids) do
+    local host, attempt = redis.call('HGET', key('placed'), id), redis.call('HGET', key('attempts'), id)
+    local held = host and redis.call('HGET', key('claims:' .. host), id .. ':' .. attempt)
+    if not held or cjson.decode(held).placed_by ~= ARGV[7] then return {'placed'} end
+    tell(id, host, attempt, redis.call('HGET', key('requests'), id)) -- the answer was lost on its way
+  end
+  return answer
+end
 if not redis.call('ZSCORE', key('pending:' .. shape), unit) then return {'gone'} end
 
 local function refusal(candidate)
@@ -34,7 +54,7 @@ local function refusal(candidate)
   return nil
 end
 
-local wanted, fitting, codes = #ARGV - 6, {}, {'refused'}
+local wanted, fitting, codes = #ids, {}, {'refused'}
 for _, candidate in ipairs(cjson.decode(ARGV[5])) do
   local code = refusal(candidate)
   if code then
@@ -47,9 +67,8 @@ for _, candidate in ipairs(cjson.decode(ARGV[5])) do
 end
 if #fitting < wanted then return codes end
 
-local answer = {'claimed'}
 for i, candidate in ipairs(fitting) do
-  local id, host = ARGV[6 + i], candidate.host
+  local id, host = ids[i], candidate.host
   local document = redis.call('HGET', key('requests'), id)
   local request = cjson.decode(document)
   local attempt = redis.call('HINCRBY', key('attempts'), id, 1)
@@ -57,7 +76,7 @@ for i, candidate in ipairs(fitting) do
   redis.call('HSET', key('claims:' .. host), field, cjson.encode({
     id = id, attempt = attempt, task_id = request.task_id, task = request.task, service = candidate.service,
     host = host, boot = candidate.boot, state = 'placed', placed_at = seconds(now), amounts = candidate.amounts,
-    is_late = request.is_late}))
+    placed_by = ARGV[7], is_late = request.is_late}))
   withdraw(candidate.amounts, 1)
   redis.call('HSET', key('placed'), id, host)
   redis.call('HSET', key('ran'), request.task_id, host)
@@ -68,10 +87,7 @@ for i, candidate in ipairs(fitting) do
     redis.call('ZADD', key('sticky_at'), seconds(now), ARGV[6])
   end
   count('requests_placed')
-  answer[#answer + 1] = host
-  answer[#answer + 1] = tostring(attempt)
-  answer[#answer + 1] = document
-  answer[#answer + 1] = redis.call('HGET', key('messages'), id)
+  tell(id, host, attempt, document)
 end
 unpark(unit, shape)
 redis.call('ZREM', key('timeouts'), unit)

@@ -11,18 +11,14 @@ local runs = {}
 for _, claim in ipairs(cjson.decode(ARGV[6])) do
   local field = claim.id .. ':' .. claim.attempt
   runs[field] = true
-  local held = redis.call('HGET', key('claims:' .. host), field)
-  local is_over = redis.call('ZSCORE', key('released'), host .. ' ' .. field)
-  if not is_over and (not held or cjson.decode(held).state ~= 'running') then
-    claim.host, claim.state, claim.boot, claim.started_at = host, 'running', tonumber(ARGV[3]), seconds(looked_at)
-    claim.placed_at = held and cjson.decode(held).placed_at or claim.started_at
+  if redis.call('HEXISTS', key('claims:' .. host), field) == 0
+    and not redis.call('ZSCORE', key('released'), host .. ' ' .. field) then
+    claim.host, claim.state, claim.boot, claim.placed_at = host, 'running', tonumber(ARGV[3]), seconds(looked_at)
+    claim.started_at = claim.placed_at
     redis.call('HSET', key('claims:' .. host), field, cjson.encode(claim))
-    redis.call('ZREM', key('deadlines'), host .. ' ' .. field)
-    if not held then
-      withdraw(claim.amounts, 1)
-      adopted = adopted + 1
-      count('claims_adopted')
-    end
+    withdraw(claim.amounts, 1)
+    adopted = adopted + 1
+    count('claims_adopted')
   end
 end
 local held = redis.call('HGETALL', key('claims:' .. host))
