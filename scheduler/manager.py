@@ -100,8 +100,12 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
             self._refused = 0
 
     def periodic_tasks(self, context: RequestContext | None = None) -> None:
-        """Forget the hosts that have missed 6 heartbeats, and say which."""
+        """Forget dead hosts, as a scheduler that places does more often."""
         super().periodic_tasks(context)
+        self.prune()
+
+    def prune(self) -> None:
+        """Forget the hosts that have missed 6 heartbeats, and say which."""
         for member, identity in self.table.prune():
             service, host = split_member(member)
             logger.warning(

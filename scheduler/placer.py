@@ -48,8 +48,8 @@ Conclude = Callable[[Failing], None]
 class Placer:
     """Places what waits in *table*; ``turn`` in one thread at a time, ``notice`` in any.
 
-    *dispatch* raises if the message could not be handed to the broker: the request then waits on. *revoked* holds the
-    ids of revoked tasks.
+    *dispatch* raises if the message could not be handed to the broker: the request then waits on. *prune* forgets the
+    hosts that are dead. *revoked* returns the ids of revoked tasks.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Placer:
         dispatch: Dispatch,
         conclude: Conclude,
         selector: Selector | None = None,
+        prune: Callable[[], None] = lambda: None,
         revoked: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self.table = table
@@ -67,6 +68,7 @@ class Placer:
         self.selector = selector or Selector()
         self._dispatch = dispatch
         self._conclude = conclude
+        self._prune = prune
         self._revoked = revoked
         #: Called after ``notice``, by whoever waits for it.
         self.on_notice: Callable[[], None] = lambda: None
@@ -244,6 +246,7 @@ class Placer:
             self._noticed |= self._undecided
         self._undecided.clear()
         if self.table.take_turn("reaper", self._name, TURN):
+            self._prune()
             if ended := self.claims.reap():
                 logger.warning("%d tasks were not begun in time and are placed elsewhere", ended)
             self._give_up(now)

@@ -70,6 +70,7 @@ def make_placer(registry: Registry, chosen: Selector) -> Placer:
         dispatch=partial(dispatch, registry.app),
         conclude=partial(conclude, registry.app),
         selector=chosen,
+        prune=lambda: registry.scheduler().prune(),
         revoked=lambda: state.revoked,
     )
 
