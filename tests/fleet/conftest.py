@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -135,8 +135,27 @@ def caller_fleet(
     request: pytest.FixtureRequest, broker: str, *hosts: str, interval: float = 1.0, **settings: str
 ) -> Iterator[Harness]:
     """A fleet of caller managers for several tests, with a Redis of its own; *hosts* are those that it will start."""
-    directory: Path = request.getfixturevalue("tmp_path_factory").mktemp("callers")
-    services = ("host", "caller", "scheduler")
+    settings = {
+        "managers": "managers.host:HostManager,tests.fleet.caller:CallerManager",
+        "tasks": "tests.fleet.caller",
+        **settings,
+    }
+    with own_fleet(request, broker, ("host", "caller", "scheduler"), hosts, interval=interval, **settings) as fleet:
+        yield fleet
+
+
+@contextmanager
+def own_fleet(
+    request: pytest.FixtureRequest,
+    broker: str,
+    services: Iterable[str],
+    hosts: Iterable[str],
+    *,
+    interval: float = 1.0,
+    **settings: str,
+) -> Iterator[Harness]:
+    """A fleet for several tests, with a Redis of its own, its ``server``; *hosts* are those that it will start."""
+    directory: Path = request.getfixturevalue("tmp_path_factory").mktemp("fleet")
     rabbitmq: str = "" if broker == "redis" else request.getfixturevalue("rabbitmq_url")  # before there is what to end
     server = Server(directory, free_port()).start()
     url = rabbitmq or server.url
@@ -146,16 +165,8 @@ def caller_fleet(
         for name in os.environ:
             if name.startswith("CELERIAC_") and "_TEST_" not in name:
                 patch.delenv(name)
-        fleet = Harness(
-            directory,
-            broker=url,
-            table=server.url,
-            interval=interval,
-            heartbeat=1.0,
-            managers="managers.host:HostManager,tests.fleet.caller:CallerManager",
-            tasks="tests.fleet.caller",
-            **settings,
-        )  # fmt: skip
+        fleet = Harness(directory, broker=url, table=server.url, interval=interval, heartbeat=1.0, **settings)
+        fleet.server = server
         try:
             yield fleet
         finally:

@@ -93,6 +93,8 @@ class Harness:
         self.processes: list[Process] = []
         #: The names of all hosts it ever had.
         self.hosts: set[str] = set()
+        #: The Redis of the fleet's own, where it has one to stop and start.
+        self.server: Server | None = None
         self.settings = {
             "broker_url": broker,
             "table_url": table,
@@ -125,7 +127,7 @@ class Harness:
         options = ["-n", f"{services.split(',', maxsplit=1)[0]}@{host}", "-P", pool, "-c", str(slots), "-l", "INFO"]
         return self._start(
             host,
-            ["worker", "--without-gossip", "--without-mingle", *options, *arguments, *configured],
+            ["celery", "-A", self.application, "worker", "--without-gossip", "--without-mingle", *options, *arguments, *configured],
             {"CELERIAC_HOST": host, "CELERIAC_SERVICES": services, **environment},
         )
 
@@ -137,13 +139,17 @@ class Harness:
         return next(process for process in reversed(self.processes) if process.name == name)
 
     def beat(self, name: str = "beat-1") -> Process:
-        return self._start(name, ["beat", "--pidfile=", "-l", "INFO"], {})
+        return self.run(name, "celery", "-A", self.application, "beat", "--pidfile=", "-l", "INFO")
+
+    def run(self, name: str, *command: str) -> Process:
+        """Start a process of the fleet that is no host: a module of Python's path with its arguments."""
+        return self._start(name, [*command], {})
 
     def _start(self, name: str, command: list[str], environment: dict[str, str]) -> Process:
         settings = {f"CELERIAC_{key.upper()}": value for key, value in self.settings.items()}
         process = Process(
             name,
-            [sys.executable, "-m", "celery", "-A", self.application, *command],
+            [sys.executable, "-m", *command],
             self.directory / f"{len(self.processes)}-{name}.log",
             {
                 **child_environment(),
