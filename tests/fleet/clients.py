@@ -40,7 +40,9 @@ def submit(client: int, count: int, seconds: float) -> None:
     with Path(os.environ["JOURNAL"], f"client-{client}").open("w") as file:
         for at, result in sent:
             host = result.get(timeout=600)
-            file.write(json.dumps({"id": result.id, "at": at, "host": host, "done": result.date_done.timestamp()}) + "\n")
+            file.write(
+                json.dumps({"id": result.id, "at": at, "host": host, "done": result.date_done.timestamp()}) + "\n"
+            )
 
 
 if __name__ == "__main__":

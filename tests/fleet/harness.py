@@ -127,7 +127,17 @@ class Harness:
         options = ["-n", f"{services.split(',', maxsplit=1)[0]}@{host}", "-P", pool, "-c", str(slots), "-l", "INFO"]
         return self._start(
             host,
-            ["celery", "-A", self.application, "worker", "--without-gossip", "--without-mingle", *options, *arguments, *configured],
+            [
+                "celery",
+                "-A",
+                self.application,
+                "worker",
+                "--without-gossip",
+                "--without-mingle",
+                *options,
+                *arguments,
+                *configured,
+            ],
             {"CELERIAC_HOST": host, "CELERIAC_SERVICES": services, **environment},
         )
 
