@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scheduler.claims import Claims
+from scheduler.hosts import member_of
 from scheduler.pending import Pending
 from tests.fleet.conftest import own_fleet
 from tests.fleet.harness import Harness, Process
@@ -43,6 +44,11 @@ EIGHT = {
     "d1": Unlike("threads", 6, {"disk": "hdd", "licences": 2, "fast": True}),
 }
 
+POOLS = {
+    pool: Unlike(pool, slots, {"pool": pool})
+    for pool, slots in (("prefork", 4), ("threads", 4), ("gevent", 4), ("solo", 1))
+}
+
 
 @contextmanager
 def placing_fleet(request: pytest.FixtureRequest, broker: str, hosts: Mapping[str, Unlike]) -> Iterator[Harness]:
@@ -67,6 +73,17 @@ def start(fleet: Harness, name: str, host: Unlike) -> Process:
     return fleet.worker(
         name, pool=host.pool, slots=host.slots, services=host.services, CELERIAC_LABELS=labels, HAS=json.dumps(host.has)
     )
+
+
+@contextmanager
+def alone(fleet: Harness, host: str) -> Iterator[None]:
+    """Let nothing be placed within the block but on *host*."""
+    others = [member_of("host", other) for other in fleet.rows() if other != host]
+    for member in others:
+        fleet.table.disable(member, "for the test")
+    yield
+    for member in others:
+        fleet.table.enable(member)
 
 
 def ran(fleet: Harness, *words: str) -> list[dict[str, Any]]:

@@ -36,6 +36,8 @@ def work(task: Any, word: str = "", seconds: float = 0.0, asked: dict[str, Any] 
     """Keep a slot for so many seconds, then end in the way that *ends* names; return the host."""
     with noted(task, word, asked):
         time.sleep(seconds)
+        while ends == "when told" and not Path(os.environ["JOURNAL"], f"{word}.go").exists():
+            time.sleep(0.02)
         if ends == "badly":
             raise KeyError(word)
         if ends == "by retries" and task.request.retries < 2:

@@ -1,0 +1,186 @@
+"""Placed work under every pool, and through the death of hosts, schedulers, messages and Redis: nothing lost or twice."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celery import chain, chord, group
+from celery.exceptions import WorkerLostError
+
+from scheduler.claims import Claims
+from scheduler.errors import HostLost
+from scheduler.pending import Pending
+from tests.fleet import work
+from tests.fleet.harness import Harness
+from tests.fleet.placement import POOLS, alone, assert_once, hosts_of, placing_fleet, ran, start, wait_until_over
+
+pytestmark = pytest.mark.fleet
+
+BROKERS = os.environ.get("CELERIAC_TEST_PLACEMENT_BROKERS", "rabbitmq").split()
+
+#: Seconds within which what concerns a few tasks is done.
+SOON = 20
+#: Seconds after which a host that was killed is forgotten, and with it what it held: 6 heartbeats and a tick of 1 s.
+LEASE = 7
+
+
+@pytest.fixture(scope="module", params=BROKERS)
+def fleet(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    """One host of each pool, which has its pool's name."""
+    with placing_fleet(request, request.param, POOLS) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def word(request: pytest.FixtureRequest) -> str:
+    """A word that no other test uses."""
+    return "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+
+
+@pytest.fixture(autouse=True)
+def _every_claim_ends(fleet: Harness) -> Iterator[None]:
+    yield
+    wait_until_over(fleet)
+
+
+def go(fleet: Harness, word: str) -> None:
+    """End what waits to be told."""
+    (fleet.journal / f"{word}.go").touch()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_retries_canvases_and_errors_keep_their_meaning(fleet: Harness, word: str, pool: str) -> None:
+    here: dict[str, Any] = {"only": pool}
+    retried = work.do.apply_async((f"{word}-retried",), {"ends": "by retries"}, **here)
+    failed = work.do.apply_async((f"{word}-failed",), {"ends": "badly"}, **here)
+    chained = chain(work.do.si("").set(**here), work.do.s(0.01).set(**here))()
+    grouped = group(work.do.si("", 0.01).set(**here) for _ in range(3))()
+    chorded = chord([work.do.si("", 0.01).set(**here) for _ in range(3)], work.gather.s().set(**here))()
+    work.do_ignored.apply_async((f"{word}-ignored",), **here)
+
+    assert retried.get(timeout=SOON) == pool
+    assert hosts_of(fleet, f"{word}-retried") == [pool] * 3
+    with pytest.raises(KeyError, match=word):
+        failed.get(timeout=SOON)
+    assert chained.get(timeout=SOON) == pool
+    assert grouped.get(timeout=SOON) == [pool] * 3
+    assert chorded.get(timeout=SOON) == [pool] * 3
+    fleet.wait(lambda: hosts_of(fleet, f"{word}-ignored") == [pool], SOON, "what nobody asks after runs")
+
+
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_the_hard_time_limit_ends_the_claim(fleet: Harness, word: str, pool: str) -> None:
+    with pytest.raises(TimeLimitExceeded):
+        work.do_hurried.apply_async((word, 30), only=pool).get(timeout=SOON)
+
+
+def test_the_soft_time_limit_ends_the_claim(fleet: Harness, word: str) -> None:
+    with pytest.raises(SoftTimeLimitExceeded):
+        work.do_softly.apply_async((word, 30), only="prefork").get(timeout=SOON)
+
+
+def test_a_killed_child_loses_what_must_not_run_twice_and_what_may_runs_again(fleet: Harness, word: str) -> None:
+    early = work.do.apply_async((f"{word}-early",), {"ends": "by death"}, only="prefork")
+    late = work.do_late.apply_async((f"{word}-late",), {"ends": "by one death"}, prefers={"pool == 'prefork'": 10})
+
+    with pytest.raises(WorkerLostError):
+        early.get(timeout=SOON)
+    late.get(timeout=SOON)
+    assert hosts_of(fleet, f"{word}-early") == ["prefork"]
+    assert len(hosts_of(fleet, f"{word}-late")) == 2
+
+
+@pytest.mark.timeout(120)
+def test_what_a_killed_host_held_runs_elsewhere_or_is_lost_and_its_late_messages_are_fenced(
+    fleet: Harness, word: str
+) -> None:
+    queued, early, late = f"{word}-queued", f"{word}-early", f"{word}-late"
+    with alone(fleet, "prefork"):
+        lost = [work.do.apply_async((early,), {"ends": "when told"}) for _ in range(2)]
+        again = [work.do_late.apply_async((late,), {"ends": "when told"}) for _ in range(2)]
+        fleet.wait(lambda: len(ran(fleet, early, late)) == 4, SOON, "4 run")
+        waiting = [work.do.apply_async((queued,), claims={"slots": 0}) for _ in range(20)]
+        fleet.wait(lambda: len(Claims(fleet.table).of("prefork")) == 24, SOON, "20 are queued")
+    assert ran(fleet, queued) == []
+    fenced = fleet.table.counters().get("claims_fenced", 0)
+
+    fleet.process("prefork").kill()
+
+    killed = fleet.table.now()
+    fleet.wait(lambda: len(hosts_of(fleet, queued)) == 20, LEASE + SOON, "what was queued runs")
+    took = fleet.table.now() - killed
+    assert took < LEASE + 3, f"after {took:.1f} s"
+    for result in lost:
+        with pytest.raises(HostLost, match="prefork was not heard of"):
+            result.get(timeout=SOON)
+    fleet.wait(lambda: len(hosts_of(fleet, late)) == 4, SOON, "what may run twice runs again")
+    go(fleet, late)
+    assert "prefork" not in {result.get(timeout=SOON) for result in [*waiting, *again]}
+
+    start(fleet, "prefork", POOLS["prefork"])
+    fleet.up("prefork")
+    fleet.wait(lambda: fleet.table.counters().get("claims_fenced", 0) >= fenced + 20, SOON, "its messages are refused")
+    fleet.wait(lambda: not fleet.waiting("host.prefork"), SOON, "all of them")
+    assert work.do.apply_async((word,), only="prefork").get(timeout=SOON) == "prefork"
+    assert_once(ran(fleet, queued), [result.id for result in waiting])
+    assert hosts_of(fleet, early) == ["prefork"] * 2
+    assert len(hosts_of(fleet, late)) == 4
+    assert "is not run here: its claim is gone" in fleet.process("prefork").text
+
+
+@pytest.mark.timeout(120)
+def test_what_a_stopping_host_had_queued_runs_elsewhere_at_once_while_what_runs_ends_there(
+    fleet: Harness, word: str
+) -> None:
+    queued, running = f"{word}-queued", f"{word}-running"
+    stopping = fleet.process("threads")
+    with alone(fleet, "threads"):
+        held = [work.do.apply_async((running,), {"ends": "when told"}) for _ in range(4)]
+        fleet.wait(lambda: len(ran(fleet, running)) == 4, SOON, "4 run")
+        waiting = [work.do.apply_async((queued,), claims={"slots": 0}) for _ in range(8)]
+        fleet.wait(lambda: len(Claims(fleet.table).of("threads")) == 12, SOON, "8 are queued")
+
+    stopping.signal(signal.SIGTERM)
+
+    assert "threads" not in {result.get(timeout=SOON) for result in waiting}
+    assert stopping.popen.poll() is None
+    assert [claim.state for claim in Claims(fleet.table).of("threads")] == ["running"] * 4
+    go(fleet, running)
+    assert {result.get(timeout=SOON) for result in held} == {"threads"}
+    assert stopping.popen.wait(SOON) == 0
+    assert_once(ran(fleet, queued), [result.id for result in waiting])
+    assert_once(ran(fleet, running), [result.id for result in held])
+    start(fleet, "threads", POOLS["threads"])
+    fleet.up("threads")
+
+
+def purged(fleet: Harness, queue: str) -> int:
+    """Lose what lies in *queue*; return how many messages it was."""
+    with fleet.app.connection_for_write() as connection:
+        count: int = connection.default_channel.queue_purge(queue)
+        return count
+
+
+@pytest.mark.timeout(120)
+def test_a_message_lost_on_its_way_to_the_scheduler_or_to_the_host_costs_only_time(fleet: Harness, word: str) -> None:
+    fleet.app.control.cancel_consumer("host.gevent", destination=["host@gevent"], reply=True)
+    with alone(fleet, "gevent"):
+        to_host = work.do.apply_async((f"{word}-to-host",), start_deadline=3)
+        fleet.wait(lambda: fleet.waiting("host.gevent") == 1, SOON, "it is on its way")
+    assert purged(fleet, "host.gevent") == 1
+    assert fleet.process("scheduler-1").terminate() == 0
+    to_scheduler = work.do.apply_async((f"{word}-to-scheduler",))
+    assert purged(fleet, "scheduler") >= 1
+
+    fleet.scheduler()
+
+    for lost in (to_host, to_scheduler):
+        lost.get(timeout=SOON)
+    for name in ("to-host", "to-scheduler"):
+        assert len(hosts_of(fleet, f"{word}-{name}")) == 1
+    assert fleet.table.counters()["claims_missed"] == 1
+    fleet.app.control.add_consumer("host.gevent", destination=["host@gevent"], reply=True)
+    fleet.up("gevent", "scheduler-1")
