@@ -13,7 +13,7 @@ from scheduler.claims import Claims
 from scheduler.hosts import member_of
 from scheduler.pending import Pending
 from tests.fleet.conftest import own_fleet
-from tests.fleet.harness import Harness, Process
+from tests.fleet.harness import PATIENCE, Harness, Process
 
 #: What a task claims that doesn't say otherwise.
 SLOT = {"slots": 1}
@@ -56,15 +56,15 @@ def placing_fleet(request: pytest.FixtureRequest, broker: str, hosts: Mapping[st
     settings = {
         "managers": "managers.host:HostManager,tests.fleet.work:RenderManager",
         "tasks": "tests.fleet.work",
-        "start_deadline": "20",
+        "start_deadline": "60",
     }
     with own_fleet(request, broker, ("host", "render", "scheduler"), hosts, **settings) as fleet:
         fleet.scheduler()
         fleet.beat()
         for name, host in hosts.items():
             start(fleet, name, host)
-        fleet.up(*hosts, within=60)
-        fleet.wait(lambda: fleet.table.readiness().ready, 20, "the table can tell who is there")
+        fleet.up(*hosts)
+        fleet.wait(lambda: fleet.table.readiness().ready, PATIENCE, "the table can tell who is there")
         yield fleet
 
 
@@ -146,7 +146,7 @@ def assert_once(entries: Collection[Mapping[str, Any]], ids: Collection[str]) ->
         assert counted == asked, (what, counted - asked, asked - counted)
 
 
-def wait_until_over(fleet: Harness, within: float = 20) -> None:
+def wait_until_over(fleet: Harness, within: float = PATIENCE) -> None:
     """Wait until no request waits and no claim is held."""
     claims, pending = Claims(fleet.table), Pending(fleet.table)
     fleet.wait(lambda: not claims.all() and not pending.all(), within, f"all is over: {claims.all()} {pending.all()}")

@@ -15,7 +15,7 @@ from scheduler.errors import NoValidHost
 from scheduler.hosts import member_of
 from scheduler.pending import Pending
 from tests.fleet import work
-from tests.fleet.harness import BROKER, Harness
+from tests.fleet.harness import BROKER, PATIENCE, Harness
 from tests.fleet.placement import (
     EIGHT,
     assert_once,
@@ -33,9 +33,6 @@ pytestmark = pytest.mark.fleet
 LOAD, SECONDS = int(os.environ.get("CELERIAC_TEST_PLACEMENT_LOAD", "400")), 0.1
 PARKED = int(os.environ.get("CELERIAC_TEST_PLACEMENT_PARKED", "100"))
 CLIENTS = 4
-
-#: Seconds within which what concerns a few tasks is done.
-SOON = 20
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +87,7 @@ def test_parked_tasks_drain_at_the_speed_of_the_host_once_it_is_enabled(fleet: H
     seconds, slots = 0.05, EIGHT["d1"].slots
     fleet.table.disable(member_of("host", "d1"), "to park")
     results = [work.do.apply_async((word, seconds), only="d1") for _ in range(PARKED)]
-    fleet.wait(lambda: len(Pending(fleet.table).all(10 * PARKED)) == PARKED, SOON, "all are parked")
+    fleet.wait(lambda: len(Pending(fleet.table).all(10 * PARKED)) == PARKED, PATIENCE, "all are parked")
     assert ran(fleet, word) == []
 
     enabled = time.time()
@@ -109,14 +106,14 @@ def test_parked_tasks_drain_at_the_speed_of_the_host_once_it_is_enabled(fleet: H
 def test_what_is_revoked_while_it_waits_never_runs(fleet: Harness, word: str) -> None:
     waiting = work.do.apply_async((word,), requires="zone == 'nowhere'")
     behind = work.do.apply_async((word,), requires="zone == 'nowhere'")
-    fleet.wait(lambda: len(Pending(fleet.table).all()) == 2, SOON, "both wait")
+    fleet.wait(lambda: len(Pending(fleet.table).all()) == 2, PATIENCE, "both wait")
 
     waiting.revoke()
     behind.revoke()
 
     for revoked in (waiting, behind):
         with pytest.raises(TaskRevokedError):
-            revoked.get(timeout=SOON)
+            revoked.get(timeout=PATIENCE)
         assert revoked.state == "REVOKED"
     wait_until_over(fleet)
     assert ran(fleet, word) == []
@@ -126,7 +123,7 @@ def test_what_nobody_can_take_in_time_fails_with_the_reasons(fleet: Harness, wor
     waiting = work.do.apply_async((word,), requires="zone == 'a' and fast", claims={"gpus": 1}, placement_timeout=0.5)
 
     with pytest.raises(NoValidHost) as raised:
-        waiting.get(timeout=SOON)
+        waiting.get(timeout=PATIENCE)
 
     assert raised.value.reasons == ["6 fast", "2 zone == 'a'"]
     assert str(raised.value).startswith("no valid host for work.do within ")
@@ -141,12 +138,12 @@ def test_a_plain_task_beside_placed_ones_runs_on_any_host_unplaced(fleet: Harnes
 
     plain = [work.plain.delay(f"{word}-plain", 0.05) for _ in range(30)]
 
-    hosts = Counter(result.get(timeout=SOON) for result in plain)
-    assert {result.get(timeout=SOON) for result in placed} <= {"b1", "b2", "b3"}
+    hosts = Counter(result.get(timeout=PATIENCE) for result in plain)
+    assert {result.get(timeout=PATIENCE) for result in placed} <= {"b1", "b2", "b3"}
     assert len(hosts) > 3
     assert Counter(hosts_of(fleet, f"{word}-plain")) == hosts
     assert fleet.table.counters()["requests_recorded"] == recorded + len(placed)
-    assert work.do.apply_async((word,), queue="host.a2").get(timeout=SOON) == "a2"
+    assert work.do.apply_async((word,), queue="host.a2").get(timeout=PATIENCE) == "a2"
     assert fleet.table.counters()["requests_recorded"] == recorded + len(placed)
 
 
@@ -162,13 +159,13 @@ def test_a_method_asked_where_runs_on_a_host_that_satisfies(fleet: Harness) -> N
 
 def test_a_host_that_drains_gets_nothing_new_and_ends_what_it_has(fleet: Harness, word: str) -> None:
     running = work.do.apply_async((word, 2), only="c1")
-    fleet.wait(lambda: hosts_of(fleet, word), SOON, "it runs")
+    fleet.wait(lambda: hosts_of(fleet, word), PATIENCE, "it runs")
     row = fleet.rows()["c1"]
 
     assert fleet.table.drain(row.identity.instance, (member_of("host", "c1"),), "for the test")
 
     others = [work.do.apply_async((word,), prefers={"zone == 'c'": 100}) for _ in range(4)]
-    assert "c1" not in {result.get(timeout=SOON) for result in others}
-    assert running.get(timeout=SOON) == "c1"
+    assert "c1" not in {result.get(timeout=PATIENCE) for result in others}
+    assert running.get(timeout=PATIENCE) == "c1"
     fleet.table.redis.hdel(fleet.table.key("draining"), member_of("host", "c1"))
     wait_until_over(fleet)

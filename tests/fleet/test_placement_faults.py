@@ -14,15 +14,13 @@ from scheduler.claims import Claims
 from scheduler.errors import HostLost
 from scheduler.pending import Pending
 from tests.fleet import work
-from tests.fleet.harness import Harness
+from tests.fleet.harness import PATIENCE, Harness
 from tests.fleet.placement import POOLS, alone, assert_once, hosts_of, placing_fleet, ran, start, wait_until_over
 
 pytestmark = pytest.mark.fleet
 
 BROKERS = os.environ.get("CELERIAC_TEST_PLACEMENT_BROKERS", "rabbitmq").split()
 
-#: Seconds within which what concerns a few tasks is done.
-SOON = 20
 #: Seconds after which a host that was killed is forgotten, and with it what it held: 6 heartbeats and a tick of 1 s.
 LEASE = 7
 
@@ -61,25 +59,25 @@ def test_retries_canvases_and_errors_keep_their_meaning(fleet: Harness, word: st
     chorded = chord([work.do.si("", 0.01).set(**here) for _ in range(3)], work.gather.s().set(**here))()
     work.do_ignored.apply_async((f"{word}-ignored",), **here)
 
-    assert retried.get(timeout=SOON) == pool
+    assert retried.get(timeout=PATIENCE) == pool
     assert hosts_of(fleet, f"{word}-retried") == [pool] * 3
     with pytest.raises(KeyError, match=word):
-        failed.get(timeout=SOON)
-    assert chained.get(timeout=SOON) == pool
-    assert grouped.get(timeout=SOON) == [pool] * 3
-    assert chorded.get(timeout=SOON) == [pool] * 3
-    fleet.wait(lambda: hosts_of(fleet, f"{word}-ignored") == [pool], SOON, "what nobody asks after runs")
+        failed.get(timeout=PATIENCE)
+    assert chained.get(timeout=PATIENCE) == pool
+    assert grouped.get(timeout=PATIENCE) == [pool] * 3
+    assert chorded.get(timeout=PATIENCE) == [pool] * 3
+    fleet.wait(lambda: hosts_of(fleet, f"{word}-ignored") == [pool], PATIENCE, "what nobody asks after runs")
 
 
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_the_hard_time_limit_ends_the_claim(fleet: Harness, word: str, pool: str) -> None:
     with pytest.raises(TimeLimitExceeded):
-        work.do_hurried.apply_async((word, 30), only=pool).get(timeout=SOON)
+        work.do_hurried.apply_async((word, 30), only=pool).get(timeout=PATIENCE)
 
 
 def test_the_soft_time_limit_ends_the_claim(fleet: Harness, word: str) -> None:
     with pytest.raises(SoftTimeLimitExceeded):
-        work.do_softly.apply_async((word, 30), only="prefork").get(timeout=SOON)
+        work.do_softly.apply_async((word, 30), only="prefork").get(timeout=PATIENCE)
 
 
 def test_a_killed_child_loses_what_must_not_run_twice_and_what_may_runs_again(fleet: Harness, word: str) -> None:
@@ -87,8 +85,8 @@ def test_a_killed_child_loses_what_must_not_run_twice_and_what_may_runs_again(fl
     late = work.do_late.apply_async((f"{word}-late",), {"ends": "by one death"}, prefers={"pool == 'prefork'": 10})
 
     with pytest.raises(WorkerLostError):
-        early.get(timeout=SOON)
-    late.get(timeout=SOON)
+        early.get(timeout=PATIENCE)
+    late.get(timeout=PATIENCE)
     assert hosts_of(fleet, f"{word}-early") == ["prefork"]
     assert len(hosts_of(fleet, f"{word}-late")) == 2
 
@@ -101,30 +99,32 @@ def test_what_a_killed_host_held_runs_elsewhere_or_is_lost_and_its_late_messages
     with alone(fleet, "prefork"):
         lost = [work.do.apply_async((early,), {"ends": "when told"}) for _ in range(2)]
         again = [work.do_late.apply_async((late,), {"ends": "when told"}) for _ in range(2)]
-        fleet.wait(lambda: len(ran(fleet, early, late)) == 4, SOON, "4 run")
+        fleet.wait(lambda: len(ran(fleet, early, late)) == 4, PATIENCE, "4 run")
         waiting = [work.do.apply_async((queued,), claims={"slots": 0}) for _ in range(20)]
-        fleet.wait(lambda: len(Claims(fleet.table).of("prefork")) == 24, SOON, "20 are queued")
+        fleet.wait(lambda: len(Claims(fleet.table).of("prefork")) == 24, PATIENCE, "20 are queued")
     assert ran(fleet, queued) == []
     fenced = fleet.table.counters().get("claims_fenced", 0)
 
     fleet.process("prefork").kill()
 
     killed = fleet.table.now()
-    fleet.wait(lambda: len(hosts_of(fleet, queued)) == 20, LEASE + SOON, "what was queued runs")
+    fleet.wait(lambda: len(hosts_of(fleet, queued)) == 20, PATIENCE, "what was queued runs")
     took = fleet.table.now() - killed
-    assert took < LEASE + 3, f"after {took:.1f} s"
+    assert took < 2 * LEASE, "and starting on a slow machine takes its time"
     for result in lost:
         with pytest.raises(HostLost, match="prefork was not heard of"):
-            result.get(timeout=SOON)
-    fleet.wait(lambda: len(hosts_of(fleet, late)) == 4, SOON, "what may run twice runs again")
+            result.get(timeout=PATIENCE)
+    fleet.wait(lambda: len(hosts_of(fleet, late)) == 4, PATIENCE, "what may run twice runs again")
     go(fleet, late)
-    assert "prefork" not in {result.get(timeout=SOON) for result in [*waiting, *again]}
+    assert "prefork" not in {result.get(timeout=PATIENCE) for result in [*waiting, *again]}
 
     start(fleet, "prefork", POOLS["prefork"])
     fleet.up("prefork")
-    fleet.wait(lambda: fleet.table.counters().get("claims_fenced", 0) >= fenced + 20, SOON, "its messages are refused")
-    fleet.wait(lambda: not fleet.waiting("host.prefork"), SOON, "all of them")
-    assert work.do.apply_async((word,), only="prefork").get(timeout=SOON) == "prefork"
+    fleet.wait(
+        lambda: fleet.table.counters().get("claims_fenced", 0) >= fenced + 20, PATIENCE, "its messages are refused"
+    )
+    fleet.wait(lambda: not fleet.waiting("host.prefork"), PATIENCE, "all of them")
+    assert work.do.apply_async((word,), only="prefork").get(timeout=PATIENCE) == "prefork"
     assert_once(ran(fleet, queued), [result.id for result in waiting])
     assert hosts_of(fleet, early) == ["prefork"] * 2
     assert len(hosts_of(fleet, late)) == 4
@@ -139,18 +139,18 @@ def test_what_a_stopping_host_had_queued_runs_elsewhere_at_once_while_what_runs_
     stopping = fleet.process("threads")
     with alone(fleet, "threads"):
         held = [work.do.apply_async((running,), {"ends": "when told"}) for _ in range(4)]
-        fleet.wait(lambda: len(ran(fleet, running)) == 4, SOON, "4 run")
+        fleet.wait(lambda: len(ran(fleet, running)) == 4, PATIENCE, "4 run")
         waiting = [work.do.apply_async((queued,), claims={"slots": 0}) for _ in range(8)]
-        fleet.wait(lambda: len(Claims(fleet.table).of("threads")) == 12, SOON, "8 are queued")
+        fleet.wait(lambda: len(Claims(fleet.table).of("threads")) == 12, PATIENCE, "8 are queued")
 
     stopping.signal(signal.SIGTERM)
 
-    assert "threads" not in {result.get(timeout=SOON) for result in waiting}
+    assert "threads" not in {result.get(timeout=PATIENCE) for result in waiting}
     assert stopping.popen.poll() is None
     assert [claim.state for claim in Claims(fleet.table).of("threads")] == ["running"] * 4
     go(fleet, running)
-    assert {result.get(timeout=SOON) for result in held} == {"threads"}
-    assert stopping.popen.wait(SOON) == 0
+    assert {result.get(timeout=PATIENCE) for result in held} == {"threads"}
+    assert stopping.popen.wait(PATIENCE) == 0
     assert_once(ran(fleet, queued), [result.id for result in waiting])
     assert_once(ran(fleet, running), [result.id for result in held])
     start(fleet, "threads", POOLS["threads"])
@@ -166,21 +166,44 @@ def purged(fleet: Harness, queue: str) -> int:
 
 @pytest.mark.timeout(120)
 def test_a_message_lost_on_its_way_to_the_scheduler_or_to_the_host_costs_only_time(fleet: Harness, word: str) -> None:
-    fleet.app.control.cancel_consumer("host.gevent", destination=["host@gevent"], reply=True)
-    with alone(fleet, "gevent"):
+    fleet.app.control.cancel_consumer("host.prefork", destination=["host@prefork"], reply=True)
+    with alone(fleet, "prefork"):
         to_host = work.do.apply_async((f"{word}-to-host",), start_deadline=3)
-        fleet.wait(lambda: fleet.waiting("host.gevent") == 1, SOON, "it is on its way")
-    assert purged(fleet, "host.gevent") == 1
-    assert fleet.process("scheduler-1").terminate() == 0
+        fleet.wait(lambda: fleet.waiting("host.prefork") == 1, PATIENCE, "it is on its way")
+    assert purged(fleet, "host.prefork") == 1
+    fleet.process("scheduler-1").terminate()
     to_scheduler = work.do.apply_async((f"{word}-to-scheduler",))
     assert purged(fleet, "scheduler") >= 1
 
     fleet.scheduler()
 
     for lost in (to_host, to_scheduler):
-        lost.get(timeout=SOON)
+        lost.get(timeout=PATIENCE)
     for name in ("to-host", "to-scheduler"):
         assert len(hosts_of(fleet, f"{word}-{name}")) == 1
     assert fleet.table.counters()["claims_missed"] == 1
-    fleet.app.control.add_consumer("host.gevent", destination=["host@gevent"], reply=True)
-    fleet.up("gevent", "scheduler-1")
+    fleet.app.control.add_consumer("host.prefork", destination=["host@prefork"], reply=True)
+    fleet.up(*POOLS)
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_scheduler_and_a_restarted_redis_lose_nothing_and_repeat_nothing(fleet: Harness, word: str) -> None:
+    running, parked, short = f"{word}-running", f"{word}-parked", f"{word}-short"
+    held = [work.do.apply_async((running,), {"ends": "when told"}, only="threads") for _ in range(4)]
+    fleet.wait(lambda: len(ran(fleet, running)) == 4, PATIENCE, "4 run")
+    waiting = [work.do.apply_async((parked,), only="threads") for _ in range(6)]
+    quick = [work.do.apply_async((short, 0.05), start_deadline=3) for _ in range(40)]
+    fleet.wait(lambda: ran(fleet, short), PATIENCE, "some are placed, some are not")
+
+    fleet.process("scheduler-1").kill()
+
+    late = [work.do.apply_async((short, 0.05), start_deadline=3) for _ in range(5)]
+    assert fleet.server is not None
+    fleet.server.stop()
+    fleet.server.start()
+    fleet.scheduler()
+    go(fleet, running)
+    fleet.wait(lambda: all(result.state == "SUCCESS" for result in [*held, *waiting, *late]), PATIENCE, "they end")
+    wait_until_over(fleet)
+    # what ended while Redis was away may have lost its result, as any task of Celery's, but it ran
+    assert_once(ran(fleet, running, parked, short), [result.id for result in [*held, *waiting, *quick, *late]])
