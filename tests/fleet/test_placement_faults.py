@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.fleet
 
 BROKERS = os.environ.get("CELERIAC_TEST_PLACEMENT_BROKERS", "rabbitmq").split()
 
+#: Seconds that Redis is away.
+OUTAGE = float(os.environ.get("CELERIAC_TEST_PLACEMENT_OUTAGE", "0"))
 #: Seconds after which a host that was killed is forgotten, and with it what it held: 6 heartbeats and a tick of 1 s.
 LEASE = 7
 
@@ -200,6 +203,7 @@ def test_a_killed_scheduler_and_a_restarted_redis_lose_nothing_and_repeat_nothin
     late = [work.do.apply_async((short, 0.05), start_deadline=3) for _ in range(5)]
     assert fleet.server is not None
     fleet.server.stop()
+    time.sleep(OUTAGE)
     fleet.server.start()
     fleet.scheduler()
     go(fleet, running)
