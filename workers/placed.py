@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # the types are older
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # the types are older
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
 from celery.worker.request import Request
@@ -136,3 +136,30 @@ class PlacedRequest(Request):
     def _end(self, outcome: str, **more: Any) -> None:
         if self._claim is not None and self._holding is not None:
             self._holding.ended(self, Release(self._claim, outcome, **more))
+
+
+def tell_every_end(pool: Any) -> None:
+    """Have *pool*, which is none of processes, tell a placed task's request of its end whatever raised.
+
+    Where Celery itself fails after the task, as when its result can't be stored, these pools tell the request nothing:
+    its claim would be held, and the worker's stop would wait for it.
+    """
+    apply = pool.on_apply
+
+    def on_apply(target: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(getattr(options.get("callback"), "__self__", None), PlacedRequest):
+            target = _answering(target)
+        return apply(target, *args, **options)
+
+    pool.on_apply = on_apply
+
+
+def _answering(target: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(target)
+    def answering(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return target(*args, **kwargs)
+        except Exception:  # noqa: BLE001  # it becomes the request's
+            return 1, ExceptionInfo(), 0.0  # as Celery says that a task failed, why, and how long it took
+
+    return answering

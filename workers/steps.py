@@ -11,6 +11,7 @@ from managers.routing import host_queue, service_queue
 from workers.errors import InvalidSettings
 from workers.lifecycle import Lifecycle
 from workers.methods import refuse_taken_names
+from workers.placed import tell_every_end
 from workers.registry import registry_of
 from workers.stopping import Stopping
 
@@ -52,6 +53,8 @@ class HostStep(bootsteps.StartStopStep):
                 "the %s pool runs tasks in the main thread: a busy host can't tick. Use it for development only",
                 parent.pool_cls.__module__.rpartition(".")[2],
             )
+        if not parent.pool.uses_semaphore:
+            tell_every_end(parent.pool)
         lifecycle = Lifecycle(registry, slots=_slots(parent), on_replaced=_stop_worker, is_stopping=_is_stopping)
         setattr(parent, LIFECYCLE, lifecycle)
         try:

@@ -72,6 +72,14 @@ def test_retries_canvases_and_errors_keep_their_meaning(fleet: Harness, word: st
     fleet.wait(lambda: hosts_of(fleet, f"{word}-ignored") == [pool], PATIENCE, "what nobody asks after runs")
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_what_fails_after_the_task_ends_the_claim_too(fleet: Harness, word: str, pool: str) -> None:
+    work.do_refused.apply_async((word,), only=pool)
+
+    fleet.wait(lambda: hosts_of(fleet, word) == [pool], PATIENCE, "it runs")
+    wait_until_over(fleet)
+
+
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_the_hard_time_limit_ends_the_claim(fleet: Harness, word: str, pool: str) -> None:
     with pytest.raises(TimeLimitExceeded):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import current_app, shared_task
+from celery.exceptions import Reject
 
 from managers import Manager, expose
 from scheduler.task import ScheduledTask
@@ -30,6 +31,16 @@ class Placed(ScheduledTask):
 
     abstract = True
     claims = {}  # noqa: RUF012  # an option, as users write it
+
+
+class Refusing(Placed):
+    """A task after which something fails that Celery tells a pool without processes nothing of."""
+
+    abstract = True
+
+    def on_success(self, *_: Any) -> None:
+        """Refuse the message of a task that is done."""
+        raise Reject("as if its result could not be stored", requeue=False)
 
 
 def work(task: Any, word: str = "", seconds: float = 0.0, asked: dict[str, Any] | None = None, ends: str = "") -> str:
@@ -54,6 +65,7 @@ do_late = shared_task(name="work.do_late", base=Placed, bind=True, acks_late=Tru
 do_ignored = shared_task(name="work.do_ignored", base=Placed, bind=True, ignore_result=True)(work)
 do_softly = shared_task(name="work.do_softly", base=Placed, bind=True, soft_time_limit=1)(work)
 do_hurried = shared_task(name="work.do_hurried", base=Placed, bind=True, time_limit=1)(work)
+do_refused = shared_task(name="work.do_refused", base=Refusing, bind=True)(work)
 plain = shared_task(name="work.plain", bind=True)(work)
 
 
