@@ -47,7 +47,11 @@ class GreenListener(ConsumerMixin):
         self._open = connection
 
     def on_iteration(self) -> None:
-        """Have kombu look whether a Redis subscription still answers: a frozen one looks like a quiet one."""
+        """Beat for RabbitMQ, which kombu does in quiet seconds only; have kombu look whether Redis still answers.
+
+        A frozen subscription looks like a quiet one.
+        """
+        self._open.heartbeat_check()
         cycle: Any = getattr(self._open.transport, "cycle", None)
         interval = self._open.transport_options.get("health_check_interval", HEALTH_CHECK_INTERVAL)
         if hasattr(cycle, "maybe_check_subclient_health") and time.monotonic() - self._looked_at >= interval:

@@ -14,6 +14,7 @@ from managers.periods import Tick
 from tests.workers.network import NetworkManager, warnings
 from workers import UnknownService
 from workers.fanouts import is_copy, own_id
+from workers.green import GreenListener
 from workers.listening import FanoutStep
 from workers.registry import registry_of
 from workers.steps import LIFECYCLE
@@ -225,3 +226,14 @@ def test_a_worker_that_does_not_run_the_service_refuses_its_methods(host: Host) 
     with pytest.raises(UnknownService, match="host 'here' runs network, not 'other'"):
         registry.own("other")
     assert isinstance(registry.own("network"), NetworkManager)
+
+
+def test_a_greenlet_that_listens_beats_for_rabbitmq_however_much_it_hears(host: Host) -> None:
+    beats: list[str] = []
+    busy = SimpleNamespace(transport=None, transport_options={}, heartbeat_check=lambda: beats.append("beat"))
+    listener = GreenListener(host.app, [], lambda _: None)
+    listener.on_consume_ready(busy)
+
+    listener.on_iteration()  # before each message
+
+    assert beats == ["beat"]
