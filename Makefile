@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 DIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq calls bench fuzz clean
+.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq calls placement bench fuzz clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed ## Start a fleet, have it checksum and compress DIR (default: Python's standard library), stop it
 	$(BIN)/celeriac demo $(if $(DIR),"$(DIR)")
@@ -52,6 +52,12 @@ calls: $(VENV)/.test ## Remote methods under every pool on both brokers, and 1,0
 	for pool in threads gevent; do CELERIAC_TEST_POOL=$$pool $(BIN)/python -m pytest -v tests/fleet/test_periodic.py \
 		|| exit 1; done
 	CELERIAC_TEST_BROKER=rabbitmq $(BIN)/python -m pytest -v tests/fleet/test_periodic.py
+
+placement: $(VENV)/.test ## 5,000 mixed tasks and 1,000 parked ones on eight hosts, then every fault, on both brokers
+	for broker in redis rabbitmq; do CELERIAC_TEST_BROKER=$$broker CELERIAC_TEST_PLACEMENT_LOAD=5000 \
+		CELERIAC_TEST_PLACEMENT_PARKED=1000 $(BIN)/python -m pytest -v -s tests/fleet/test_placement.py || exit 1; done
+	CELERIAC_TEST_PLACEMENT_BROKERS='redis rabbitmq' CELERIAC_TEST_PLACEMENT_OUTAGE=10 \
+		$(BIN)/python -m pytest -v tests/fleet/test_placement_faults.py
 
 bench: $(VENV)/.test ## Measure: reports and calls beside plain tasks, and what a host costs the table
 	$(BIN)/python benchmarks/reports.py

@@ -5,12 +5,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from celery.exceptions import TaskRevokedError
 
-from scheduler.claims import Claims
 from scheduler.errors import NoValidHost
 from scheduler.hosts import member_of
 from scheduler.pending import Pending
@@ -53,9 +51,7 @@ def percentile(figures: list[float], part: float) -> float:
 
 
 @pytest.mark.timeout(900)
-def test_a_mixed_load_runs_once_each_where_it_is_satisfied_and_within_what_hosts_have(
-    fleet: Harness, record_testsuite_property: Any
-) -> None:
+def test_a_mixed_load_runs_once_each_where_it_is_satisfied_and_within_what_hosts_have(fleet: Harness) -> None:
     clients = fleet.run("clients", "tests.fleet.clients", str(CLIENTS), str(LOAD // CLIENTS), str(SECONDS))
 
     assert clients.popen.wait(800) == 0, clients.text[-2000:]
@@ -73,7 +69,7 @@ def test_a_mixed_load_runs_once_each_where_it_is_satisfied_and_within_what_hosts
     to_begin = [begun[task_id] - told["at"] for task_id, told in sent.items()]
     to_result = [told["done"] - told["at"] for told in sent.values()]
     took = max(told["done"] for told in sent.values()) - min(told["at"] for told in sent.values())
-    print(
+    print(  # noqa: T201  # the figures of the long form
         f"\n{LOAD} tasks in {took:.1f} s, {LOAD / took:.0f}/s; seconds from submission to begin"
         f" p50 {percentile(to_begin, 0.5):.2f} p99 {percentile(to_begin, 0.99):.2f}, to result"
         f" p50 {percentile(to_result, 0.5):.2f} p99 {percentile(to_result, 0.99):.2f};"
@@ -100,7 +96,8 @@ def test_parked_tasks_drain_at_the_speed_of_the_host_once_it_is_enabled(fleet: H
     assert {entry["host"] for entry in entries} == {"d1"}
     took = max(entry["at"] for entry in entries) - enabled
     assert "requests_placed_by_sweep" not in fleet.table.counters()
-    print(f"\n{PARKED} parked: {PARKED / took:.0f}/s; {slots} slots of {seconds} s could do {slots / seconds:.0f}/s")
+    # the figures of the long form
+    print(f"\n{PARKED} parked: {PARKED / took:.0f}/s; {slots} slots of {seconds} s could do {slots / seconds:.0f}/s")  # noqa: T201
 
 
 def test_what_is_revoked_while_it_waits_never_runs(fleet: Harness, word: str) -> None:

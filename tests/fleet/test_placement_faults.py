@@ -1,9 +1,9 @@
-"""Placed work under every pool, and through the death of hosts, schedulers, messages and Redis: nothing lost or twice."""
+"""Placed work under every pool, and while hosts, schedulers, messages and Redis are lost: no task is, none runs twice."""
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ from celery.exceptions import WorkerLostError
 
 from scheduler.claims import Claims
 from scheduler.errors import HostLost
-from scheduler.pending import Pending
 from tests.fleet import work
 from tests.fleet.harness import PATIENCE, Harness
 from tests.fleet.placement import POOLS, alone, assert_once, hosts_of, placing_fleet, ran, start, wait_until_over
