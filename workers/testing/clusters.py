@@ -27,7 +27,7 @@ from managers.routing import check_host
 from managers.runs import ProcessRuns
 from scheduler.claims import Claim
 from scheduler.explain import Explanation, explain
-from scheduler.hosts import Host, member_of
+from scheduler.hosts import MISSED, Host, member_of
 from scheduler.manager import SchedulerManager
 from scheduler.pending import Pending
 from scheduler.placing import placing_of, set_placing
@@ -290,11 +290,13 @@ class Cluster:
         self._live(host).stop()
 
     def fail(self, host: str) -> None:
-        """Have *host* die as by kill -9: it says nothing more, is stale after 3 heartbeats and pruned later.
+        """Have *host* die as by kill -9: it says nothing more, is stale after 3 heartbeats and pruned after 6.
 
         Called by a task or a method on that very host, it does not return: this is where the host died.
         """
         self._live(host).vanish()
+        forgotten_in = 2 * MISSED * self._registry.settings.heartbeat_interval + 0.001
+        self._timeline.at(self._timeline.now() + forgotten_in, self._wake_schedulers)
         if self._registry.host == host:
             raise Killed
 
@@ -375,10 +377,13 @@ class Cluster:
     def _revoke(self, task_ids: list[str]) -> None:
         self._revoked.update(task_ids)
         state.revoked.update(task_ids)
+        self._wake_schedulers()
+        self._run_unless_held()
+
+    def _wake_schedulers(self) -> None:
         for host in self._hosts.values():
             if host.placing is not None:
                 host.placing.wake()
-        self._run_unless_held()
 
     def _waits(self, task_id: str) -> str:
         for unit in Pending(self.table).waiting_of([task_id]):
