@@ -6,7 +6,8 @@ from celery import Celery
 from volume_manager import VolumeManager
 
 from managers import db
-from workers import celeriac_app, load_settings, registry_of
+from scheduler import HostLost, NoValidHost
+from workers import ScheduledTask, celeriac_app, load_settings, registry_of
 from workers.testing import Cluster
 
 pytest_plugins = ["workers.testing"]
@@ -153,6 +154,76 @@ def test_a_task_sent_to_a_host_works_with_the_manager_there(cluster: Cluster) ->
     assert [sent.queue for sent in cluster.sent if sent.task == create_volume.name] == ["volume.there"]
 
 
+def test_a_task_runs_where_it_fits(cluster: Cluster) -> None:
+    @cluster.app.task(base=ScheduledTask, claims={"gpus": 1})
+    def render(scene: str) -> str:
+        return f"{scene} on {registry_of(cluster.app).host}"
+
+    cluster.add_host("gpu-1", {"gpus": 2, "zone": "a"})
+    cluster.add_host("cpu-1", {"zone": "b"})
+
+    assert render.delay("forest").get() == "forest on gpu-1"
+    assert cluster.claims == []
+
+
+def test_a_task_that_fits_nowhere_waits_and_can_say_why(cluster: Cluster) -> None:
+    @cluster.app.task(base=ScheduledTask, requires={"zone": "a"}, claims={"gpus": 4}, placement_timeout=60)
+    def simulate() -> None: ...
+
+    cluster.add_host("gpu-1", {"gpus": 2, "zone": "a"})
+    first = simulate.delay()
+
+    assert [request.task for request in cluster.pending] == [simulate.name]
+    assert cluster.explain({"zone": "a"}, claims={"gpus": 4}).nearest == [("gpu-1", ["gpus >= 4 (free: 2)"])]
+    cluster.report("gpu-1", {"gpus": 4, "zone": "a"})
+    assert first.successful()
+
+    cluster.disable("gpu-1", "a new fan")
+    second = simulate.delay()
+    cluster.advance(60)
+    with pytest.raises(NoValidHost, match="0/1 hosts: 1 disabled"):
+        second.get()
+
+
+def test_a_method_is_placed_by_what_its_hosts_report(cluster: Cluster) -> None:
+    for name, room_mb in [("small", 100), ("large", 1000)]:
+        cluster.start(VolumeManager, hosts=[name], driver=FakeDriver(room_mb))
+        cluster.add_host(name)
+    cluster.advance(60)
+
+    assert VolumeManager.create.where("free_mb >= 500").call("scratch", 500) == "large:scratch"
+
+
+def test_a_task_is_lost_with_its_host(cluster: Cluster) -> None:
+    @cluster.app.task(base=ScheduledTask, claims={"gpus": 1})
+    def doomed() -> None:
+        cluster.fail("gpu-1")
+
+    cluster.add_host("gpu-1", {"gpus": 2})
+    result = doomed.delay()
+
+    cluster.advance(61)
+
+    with pytest.raises(HostLost):
+        result.get()
+
+
+def test_a_lost_message_is_sent_again(cluster: Cluster) -> None:
+    @cluster.app.task(base=ScheduledTask, claims={"gpus": 1})
+    def render() -> str:
+        return "done"
+
+    cluster.add_host("gpu-1", {"gpus": 2})
+
+    with cluster.hold("host.gpu-1"):
+        result = render.delay()
+        assert [(claim.host, claim.state) for claim in cluster.claims] == [("gpu-1", "placed")]
+        cluster.lose("host.gpu-1")
+    cluster.advance(31)
+
+    assert result.get() == "done"
+
+
 @pytest.fixture
 def eager_app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Celery]:
     monkeypatch.setenv("CELERIAC_TABLE_URL", "memory://volumes")
@@ -170,3 +241,13 @@ def test_in_eager_mode_this_process_is_the_host(eager_app: Celery) -> None:
     eager_app.tasks["volume.periodic_tasks"].delay()
 
     assert registry_of(eager_app).table.host("here")[0].capabilities == {"free_mb": 950}
+
+
+def test_eager_tasks_are_placed_on_what_was_reported(eager_app: Celery) -> None:
+    @eager_app.task(base=ScheduledTask, service="volume", requires="free_mb > 2000")
+    def archive() -> None: ...
+
+    eager_app.tasks["volume.periodic_tasks"].delay()
+
+    with pytest.raises(NoValidHost, match="1 free_mb > 2000"):
+        archive.delay().get()

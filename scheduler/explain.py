@@ -12,7 +12,7 @@ from scheduler.snapshot import Candidate, Snapshot
 NEAREST = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """What ``celeriac explain`` says: how many hosts pass each clause by itself, and what the nearest lack."""
 
@@ -43,6 +43,9 @@ class Explanation:
             return text
         nearest = (f"{host} lacks {' and '.join(lacks)}" for host, lacks in self.nearest)
         return f"{text}; nearest: {'; '.join(nearest)}"
+
+    def __repr__(self) -> str:
+        return f"<{self.verdict}, {self}>"
 
 
 def explain(request: Request, snapshot: Snapshot, selector: Selector, *, count: int = 1) -> Explanation:

@@ -81,7 +81,8 @@ class Placer:
         #: When placing goes on after a message could not be sent; 0 while it does.
         self._paused_until = 0.0
         self._sweep_at = 0.0
-        self._chores_at = 0.0
+        #: When deadlines, etas, time-outs and failed requests are looked at next.
+        self.chores_at = 0.0
         self._name = uuid.uuid4().hex
         #: What was last said of a shape that found no host, so that it is logged once.
         self._told: dict[str, str] = {}
@@ -100,9 +101,9 @@ class Placer:
         """
         now = self.table.now()
         self._is_anything_new |= is_anything_new
-        if now >= self._chores_at:
+        if now >= self.chores_at:
             self._do_chores(now)
-            self._chores_at = now + CHORES
+            self.chores_at = now + CHORES
         if now < self._paused_until:
             return
         self._paused_until = 0.0

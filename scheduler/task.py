@@ -3,17 +3,18 @@
 import difflib
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
 from celery import Task
-from celery.result import AsyncResult, EagerResult, GroupResult
+from celery.result import GroupResult
 from celery.utils.time import maybe_make_aware
 
 from managers.routing import check_service, service_queue
 from scheduler.envelope import Recording
-from scheduler.errors import InvalidPlacement, NoValidHost
+from scheduler.errors import InvalidPlacement
 from scheduler.placing import CLAIM_HEADER, PLACEMENT_HEADER, Placing, can_place, placing_of
 from scheduler.requests import OPTIONS, Request, check_options
 from scheduler.snapshot import HOST_SERVICE
@@ -75,7 +76,7 @@ class ScheduledTask(Task[Any, Any]):
         """
         if self.request.called_directly or not can_place(self.app):
             return super().__call__(*args, **kwargs)
-        with placing_of(self.app).entered(self):
+        with self._entered():
             return self.run(*args, **kwargs)
 
     def apply_async(  # type: ignore[override]  # Celery's own names for **options
@@ -92,24 +93,26 @@ class ScheduledTask(Task[Any, Any]):
         said = self._take_said(options)
         if not is_placed:
             return super().apply_async(args, kwargs, **options)
-        asked = {**self._said(), **said}
-        placing = placing_of(self.app)
-        checked = check_options(asked)
-        count, timeout = checked.pop("count", 1), checked.pop("placement_timeout", placing.placement_timeout)
-        if count > 1 and (tied := [name for name in _CANVAS if options.get(name)]):
-            raise InvalidPlacement(f"{self.name} is to run on {count} hosts at once, which {tied[0]} can't follow")
-        fields = {
-            "start_deadline": placing.start_deadline,
-            "max_attempts": placing.max_attempts,
-            **checked,
-            "service": check_service(asked.get("service") or self.service or HOST_SERVICE),
-            "is_late": bool(self.acks_late),
-        }
-        if said:
+        asked = self._asked(said)
+        if asked.count > 1 and (tied := [name for name in _CANVAS if options.get(name)]):
+            raise InvalidPlacement(
+                f"{self.name} is to run on {asked.count} hosts at once, which {tied[0]} can't follow"
+            )
+        if said or self.app.conf.task_always_eager:
             options["headers"] = {**(options.get("headers") or {}), PLACEMENT_HEADER: said}
         if self.app.conf.task_always_eager:
-            return self._apply_here(placing, _Asked(fields, count, timeout), args, kwargs, options)
-        return self._submit(placing, _Asked(fields, count, timeout), args, kwargs, options)
+            return super().apply_async(args, kwargs, **options)
+        return self._submit(placing_of(self.app), asked, args, kwargs, options)
+
+    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Run here and now: in eager mode, whose canvases come by here, as the host that it is placed on."""
+        if self.app.conf.task_always_eager:
+            is_placed = self.is_placed(options)
+            said = self._take_said(options)
+            if is_placed:
+                self._asked(said)
+                options["headers"] = {**(options.get("headers") or {}), PLACEMENT_HEADER: said}
+        return super().apply(args, kwargs, **options)
 
     def check_placement(self, placement: Mapping[str, Any]) -> None:
         """Raise InvalidPlacement or InvalidRequirement if *placement* can't be asked of a host."""
@@ -147,6 +150,32 @@ class ScheduledTask(Task[Any, Any]):
             options["headers"] = headers
         said = {name: options.pop(name) for name in OPTIONS if name in options}
         return {**(carried if isinstance(carried, dict) else {}), **said}
+
+    def _asked(self, said: Mapping[str, Any]) -> "_Asked":
+        """Return what the task and a call that *said* this ask of a host."""
+        asked = {**self._said(), **said}
+        placing = placing_of(self.app)
+        checked = check_options(asked)
+        count, timeout = checked.pop("count", 1), checked.pop("placement_timeout", placing.placement_timeout)
+        fields = {
+            "start_deadline": placing.start_deadline,
+            "max_attempts": placing.max_attempts,
+            **checked,
+            "service": check_service(asked.get("service") or self.service or HOST_SERVICE),
+            "is_late": bool(self.acks_late),
+        }
+        return _Asked(fields, count, timeout)
+
+    def _entered(self) -> AbstractContextManager[None]:
+        """Return the block in which the task may run: under its claim, or in eager mode as the host that it gets."""
+        placing = placing_of(self.app)
+        said = (self.request.headers or {}).get(PLACEMENT_HEADER)
+        if said is None or not (self.request.is_eager and self.app.conf.task_always_eager):
+            return placing.entered(self)
+        asked = self._asked(said)
+        request = Request(id=uuid.uuid4().hex, task_id=str(self.request.id), task=self.name, **asked.fields)
+        placing.warn_of_unknown_keys(request)
+        return placing.place_here(request, asked.count)
 
     def _submit(self, placing: Placing, asked: "_Asked", args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
         count = asked.count
@@ -188,21 +217,6 @@ class ScheduledTask(Task[Any, Any]):
                 for one in task_ids
             ]
         return sent[0] if count == 1 else GroupResult(task_id, sent, app=self.app)
-
-    def _apply_here(
-        self, placing: Placing, asked: "_Asked", args: Any, kwargs: Any, options: dict[str, Any]
-    ) -> AsyncResult[Any]:
-        """Run in this process as the host that the task is placed on."""
-        task_id = options.pop("task_id", None) or str(uuid.uuid4())
-        request = Request(id=uuid.uuid4().hex, task_id=task_id, task=self.name, **asked.fields)
-        placing.warn_of_unknown_keys(request)
-        try:
-            with placing.place_here(request, asked.count):
-                return super().apply_async(args, kwargs, task_id=task_id, **options)
-        except NoValidHost as error:
-            if self.app.conf.task_eager_propagates:
-                raise
-            return EagerResult(task_id, error, "FAILURE", name=self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,22 @@
-"""Placement in eager mode: the process is the host that its task is placed on, while it runs."""
+"""Placement in eager mode: the process is the host that its task is placed on, while it runs.
+
+Tasks run one within another there, which in a fleet would run one after another. So what one claims is given back
+before it begins, and ``slots``, of which a process without a pool has none, are not asked for.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from scheduler.claims import Claim, Claims
+from scheduler.amounts import SLOTS
+from scheduler.claims import Claims
 from scheduler.errors import InvalidPlacement, NoValidHost
 from scheduler.explain import explain, parts
-from scheduler.placer import Placer
+from scheduler.hosts import Host, Readiness
+from scheduler.pending import Pending
 from scheduler.requests import Request
 from scheduler.select import Selector
+from scheduler.snapshot import Snapshot
 from workers.registry import Registry
 
 
@@ -22,30 +30,32 @@ def place_here(registry: Registry, selector: Selector, request: Request, count: 
     """
     if count > 1:
         raise InvalidPlacement(f"{request.task} is to run on {count} hosts at once; eager mode runs one after another")
-    placed: list[Claim] = []
-    placer = Placer(
-        registry.table, dispatch=lambda claim, _: placed.append(claim), conclude=lambda _: None,
-        selector=selector,
-    )  # fmt: skip
-    snapshot = placer.snapshot()
-    if not snapshot.rows:
+    rows = registry.table.hosts()
+    if not rows:
         yield
         return
-    placer.pending.submit([(request, {})])
-    placer.notice(request.shape)
-    placer.turn(is_anything_new=False)
-    if not placed:
-        why = str(explain(placer.pending.knowing(request), snapshot, placer.selector))
-        for unit in placer.pending.waiting_of([request.task_id]):
-            placer.pending.fail(unit, "timeout", why)
-        placer.pending.finish(request.id, "unplaced", why)
-        raise NoValidHost(f"no valid host for {request.task}; {why}", parts(why))
-    claims, (claim,) = Claims(registry.table), placed
-    claims.start(claim.host, claim.id, claim.attempt, by=claim.id)
-    outcome = "failed"
-    try:
-        with registry.acting_as(claim.host):
-            yield
-        outcome = "done"
-    finally:
-        claims.release(claim.host, claim.id, claim.attempt, outcome)
+    with registry.acting_as(_host(registry, selector, request, rows)):
+        yield
+
+
+def _host(registry: Registry, selector: Selector, request: Request, rows: list[Host]) -> str:
+    """Return the host that *request* was placed on."""
+    claims, pending = Claims(registry.table), Pending(registry.table)
+    asked = {resource: amount for resource, amount in request.claims.items() if resource != SLOTS}
+    known = replace(pending.knowing(request), claims=asked)
+    # what this process reported is all there is: there are no others to wait for
+    snapshot = Snapshot(rows, Readiness(ready=True), claims.failures())
+    selection = selector.select(known, snapshot)
+    if selection.hosts:
+        pending.submit([(known, {})])
+        claimed = claims.claim(
+            [known.id], known.shape, selection.hosts, asked, start_deadline=known.start_deadline, sticky=known.sticky
+        )
+        for place in claimed.places:
+            claims.release(place.host, known.id, place.attempt, "done")
+            return place.host
+        for unit in pending.waiting_of([known.task_id]):  # a host has gone meanwhile
+            pending.fail(unit, "timeout", "refused")
+            pending.finish(known.id, "unplaced", "refused")
+    why = str(explain(known, snapshot, selector))
+    raise NoValidHost(f"no valid host for {request.task}; {why}", parts(why))

@@ -84,10 +84,7 @@ class Holding:
         while (release := self._next()) is not None:
             claim = release.claim
             try:
-                self._claims.release(
-                    self._host, claim["id"], claim["attempt"], release.outcome,
-                    then=release.then, seconds=release.seconds, why=release.why,
-                )  # fmt: skip
+                self._tell(release)
             except TableUnavailable as error:
                 logger.warning("the end of %s is not told yet: %s", claim["task_id"], error)
                 with self._changed:
@@ -99,6 +96,13 @@ class Holding:
                 self._drop()
             else:
                 self._drop()
+
+    def _tell(self, release: Release) -> None:
+        claim = release.claim
+        self._claims.release(
+            self._host, claim["id"], claim["attempt"], release.outcome,
+            then=release.then, seconds=release.seconds, why=release.why,
+        )  # fmt: skip
 
     def _next(self) -> Release | None:
         with self._changed:

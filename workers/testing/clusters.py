@@ -6,36 +6,44 @@ begins at the wall clock's now: code under test may say ``time.time() + 30``. Bo
 """
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 from typing import Any, Self, TypeVar, cast
 
 import pytest
-from celery import Celery
 from celery.signals import task_failure
-from kombu import Message
+from celery.worker import state
 
 from managers import applications
 from managers.context import without_context
-from managers.manager import Manager
+from managers.host import HostManager
+from managers.manager import Manager, SchedulerDependentManager
 from managers.methods import exposed_methods
 from managers.periods import SPREAD, period_number
+from managers.reports import Value
 from managers.routing import check_host
 from managers.runs import ProcessRuns
-from scheduler.hosts import Host
+from scheduler.claims import Claim
+from scheduler.explain import Explanation, explain
+from scheduler.hosts import MISSED, Host, member_of
 from scheduler.manager import SchedulerManager
+from scheduler.pending import Pending
+from scheduler.placing import placing_of, set_placing
+from scheduler.requests import Request, check_options
+from scheduler.snapshot import HOST_SERVICE
 from scheduler.table import Table
 from workers.adoption import equip, register_manager
 from workers.beat import LAG
 from workers.config import Settings
 from workers.methods import refuse_unknown_options
-from workers.registry import Registry
-from workers.testing.hosts import InlineHost
-from workers.testing.recorder import RecordedApp, Sent
+from workers.testing.facts import Facts, FactsManager, facts_manager
+from workers.testing.hosts import InlineHost, Killed
+from workers.testing.placing import FleetPlacing
+from workers.testing.post import Post
+from workers.testing.processes import ClusterRegistry, redis_in_memory
+from workers.testing.recorder import RecordedApp, Sent, sent
 from workers.testing.timeline import Timeline
 from workers.ticks import tick_name
 
@@ -50,9 +58,6 @@ AGE = 2
 
 #: Who the test itself is, to the registry.
 TEST = "test"
-
-#: Deliveries in one go after which messages are taken to breed for ever.
-MOST_DELIVERIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,12 @@ class Cluster:
         self._ahead = round(time.time() - beginning, 6)
         #: The Celery application that all hosts run: register ordinary tasks on it, and configure it before ``start``.
         self.app = RecordedApp(
-            "cluster", now=self._hosts_now, run=self._run_for_waiter, published=self._run_unless_held
+            "cluster",
+            now=self._hosts_now,
+            run=self._run_for_waiter,
+            published=self._run_unless_held,
+            revoke=self._revoke,
+            waits=self._waits,
         )
         # model_construct: neither the environment's settings nor a running fleet's are a test's business
         settings = Settings.model_construct(
@@ -90,18 +100,20 @@ class Cluster:
             heartbeat_interval=heartbeat_interval,
         )
         self._hosts: dict[str, InlineHost] = {}
-        self._registry = _Registry(self.app, settings, self._hosts)
+        self._registry = ClusterRegistry(self.app, settings, self._hosts)
         equip(self.app, self._registry)
         #: The scheduler's table, as every process sees it.
-        self.table = Table(_redis(), fleet=settings.fleet, url=settings.table_url, now=self._timeline.now)
+        self.table = Table(redis_in_memory(), fleet=settings.fleet, url=settings.table_url, now=self._timeline.now)
         #: What workers would have logged as an error.
         self.errors: list[Failure] = []
         self._registry.table = self.table
         self._registry.clock = self._timeline
+        set_placing(self.app, FleetPlacing.of(placing_of(self.app), ahead=self._ahead, submitted=self._run_unless_held))
+        self._post = Post(self.app, self._timeline, self._hosts, ahead=self._ahead)
         self._runs: defaultdict[str, ProcessRuns] = defaultdict(ProcessRuns)
         self._is_held = False
+        self._revoked: set[str] = set()
         self._under_test = ExitStack()
-        self._deliveries: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._under_test.enter_context(applications.under_test(self.app))
@@ -120,6 +132,8 @@ class Cluster:
         finally:
             self._under_test.close()
             task_failure.disconnect(self._on_task_failure)
+            for task_id in self._revoked:
+                state.revoked.discard(task_id)
             self.app.close()
 
     @property
@@ -178,13 +192,113 @@ class Cluster:
         self.run()
         return managers
 
+    def add_host(self, name: str, capabilities: Mapping[str, Value] | None = None, *, service: str = "host") -> None:
+        """Start a host that has these *capabilities*, as its *service*, and runs the tasks that are placed on it.
+
+        It has one slot unless they say how many ``slots``. A host that runs already takes the service in; one that
+        does not run ``host``, whose slots every placed task needs, runs that too.
+
+        Raises:
+            ValueError: it runs this service already; ``report`` changes what it has.
+        """
+        facts = {**({"slots": 1} if service == HOST_SERVICE else {}), **(capabilities or {})}
+        manager_class = self._registry.managers.get(service)
+        if manager_class is None:
+            manager_class = HostManager if service == HOST_SERVICE else facts_manager(service)
+        elif not issubclass(manager_class, HostManager | FactsManager):
+            raise ValueError(
+                f"the hosts of {service!r} run {manager_class.__qualname__}, which knows what it can do: start it with"
+                f" cluster.start({manager_class.__qualname__}, hosts=[{name!r}]), and say it with cluster.report"
+            )
+        known = self._hosts.get(name)
+        if service != HOST_SERVICE and (known is None or not known.is_live or HOST_SERVICE not in known.managers):
+            self.add_host(name)
+        self.start(manager_class, hosts=[name], driver=Facts(facts))
+
+    def report(self, host: str, capabilities: Mapping[str, Value], *, service: str = "host") -> None:
+        """Have *host* report these *capabilities* of its *service* in place of the earlier ones, now.
+
+        What ``add_host`` started goes on saying so; any other manager may say otherwise at its next tick.
+        """
+        live = self._live(host)
+        if service not in live.managers:
+            raise ValueError(f"host {host!r} runs {', '.join(live.managers)}, not {service!r}")
+        manager = live.managers[service]
+        if isinstance(manager.driver, Facts):
+            manager.driver.said = {**({"slots": 1} if service == HOST_SERVICE else {}), **capabilities}
+            capabilities = manager.driver.said
+        if not isinstance(manager, SchedulerDependentManager):
+            raise TypeError(f"{manager!r} reports nothing: it is no SchedulerDependentManager")
+        manager.update_service_capabilities(capabilities)
+        live.report()
+        self.run()
+
+    def explain(
+        self,
+        requires: str | Mapping[str, Any] | None = None,
+        *,
+        claims: Mapping[str, float] | None = None,
+        service: str = "host",
+        **options: Any,
+    ) -> Explanation:
+        """Return which hosts have what is asked, and what the others lack, without placing anything.
+
+        *options* are those of a task's place, such as ``exclude`` or ``count``. Assert its ``verdict``: "feasible",
+        "full" (it would fit if something ended) or "infeasible"; printed, it names what each host lacks::
+
+            assert cluster.explain("zone == 'a'", claims={"gpus": 2}).verdict == "feasible"
+
+        Raises:
+            InvalidPlacement, InvalidRequirement: a task that asks this could not be sent either.
+        """
+        checked = check_options({**options, "requires": requires, "claims": claims, "service": service})
+        count = checked.pop("count", 1)
+        checked.pop("placement_timeout", None)
+        request = Request(id="", task_id="", task="", **{**checked, "service": service})
+        return self._explain(request, count)
+
+    @property
+    def pending(self) -> list[Request]:
+        """What waits for a place, in its order: each has ``task``, ``task_id``, ``requires``, ``claims``."""
+        return [unit.request for unit in Pending(self.table).all()]
+
+    @property
+    def claims(self) -> list[Claim]:
+        """What tasks hold of hosts, the oldest first: each has ``task``, ``host``, ``state`` and ``claims``."""
+        return self._registry.claims.all()
+
+    def disable(self, host: str, reason: str = "disabled by the test") -> None:
+        """Have nothing new placed on *host*, as an operator does; what it runs goes on."""
+        for service in self._known(host).managers:
+            self.table.disable(member_of(service, host), reason)
+
+    def enable(self, host: str) -> None:
+        """Undo ``disable``."""
+        for service in self._known(host).managers:
+            self.table.enable(member_of(service, host))
+        self._run_unless_held()
+
+    def lose(self, queue: str) -> list[Sent]:
+        """Lose what waits in *queue*, as a broker does with a connection that dies, and return it.
+
+        Messages wait in ``hold``, and in the queues of hosts that are down.
+        """
+        return [sent(lost.message, queue) for lost in self.app.recorder.lose(queue)]
+
     def stop(self, host: str) -> None:
         """Stop *host* gracefully: ``cleanup_host`` runs and it is gone from the table at once."""
         self._live(host).stop()
 
     def fail(self, host: str) -> None:
-        """Have *host* die as by kill -9: it says nothing more, is stale after 3 heartbeats and pruned later."""
+        """Have *host* die as by kill -9: it says nothing more, is stale after 3 heartbeats and pruned after 6.
+
+        Called by a task or a method on that very host, it does not return: this is where the host died.
+        """
         self._live(host).vanish()
+        forgotten_in = 2 * MISSED * self._registry.settings.heartbeat_interval + 0.001
+        self._timeline.at(self._timeline.now() + forgotten_in, self._wake_schedulers)
+        if self._registry.host == host:
+            raise Killed
 
     def restart(self, host: str) -> list[Manager[Any]]:
         """Start *host* anew with managers of the same kinds and return them; a live one stops gracefully first."""
@@ -204,30 +318,36 @@ class Cluster:
     def advance(self, seconds: float) -> None:
         """Let time pass and all that falls into it happen, in its order: heartbeats, ticks, periodic tasks, reports."""
         until = self._timeline.now() + seconds
-        self._deliver()
+        self._post.deliver()
         while self._timeline.step(until):
-            self._deliver()
+            self._post.deliver()
 
     def run(self) -> None:
         """Have the hosts do all that can be done now; a message whose host is down, or whose eta is ahead, waits."""
         self.advance(0)
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, *queues: str) -> Iterator[None]:
         """Leave what is sent within the block waiting in its queues; it is delivered at the block's end.
 
         Who waits for an answer meanwhile, by ``call``, ``gather`` or ``get``, gets an AssertionError: none can come.
         ``run`` and ``advance`` deliver all the same: they are the test's own word that hosts shall work.
+
+        With *queues*, such as "host.gpu-1", only what is in these waits, through ``run`` and ``advance`` too: their
+        hosts are slow to take it, and nobody else is.
         """
-        before, self._is_held = self._is_held, True
+        before, self._is_held = self._is_held, self._is_held or not queues
+        self._post.held.update(queues)
         try:
             yield
         finally:
             self._is_held = before
+            self._post.held.subtract(queues)
         self._run_unless_held()
 
     def _run_unless_held(self) -> None:
         """Deliver what the test just sent; what a host sends has its turn when the host is done."""
+        self._post.is_touched = True
         if not self._is_held and self._registry.host == TEST:
             self.run()
 
@@ -240,35 +360,8 @@ class Cluster:
             )
         self.run()
 
-    def _deliver(self) -> None:
-        for _ in range(MOST_DELIVERIES):
-            found = next(
-                ((waiting, host) for waiting in self.app.recorder.waiting if (host := self._receiver(waiting.queue))),
-                None,
-            )
-            if found is None:
-                return
-            waiting, host = found
-            self.app.recorder.waiting.remove(waiting)
-            if (eta := self._eta(waiting.message)) > self._timeline.now():
-                self._timeline.at(eta, partial(self.app.recorder.waiting.append, waiting))
-            else:
-                self._deliveries[waiting.queue] += 1
-                host.handle(waiting.message)
-        raise RuntimeError(f"{MOST_DELIVERIES} messages in one go: do tasks send themselves for ever?")
-
-    def _eta(self, message: Message) -> float:
-        """Return when *message* may be run, by the fleet's clock: whole microseconds, as that has."""
-        eta = message.headers.get("eta")
-        return round(datetime.fromisoformat(eta).timestamp() - self._ahead, 6) if eta else 0.0
-
     def _hosts_now(self) -> float:
         return self._timeline.now() + self._ahead
-
-    def _receiver(self, queue: str) -> InlineHost | None:
-        """Return the host whose turn it is to take from *queue*, None where nobody consumes it."""
-        listening = [host for host in self._hosts.values() if host.is_live and queue in host.queues]
-        return listening[self._deliveries[queue] % len(listening)] if listening else None
 
     def _beat_later(self) -> None:
         interval = self._registry.settings.periodic_interval
@@ -280,6 +373,26 @@ class Cluster:
             for service in self._registry.managers:
                 self.app.tasks[tick_name(service)].apply_async()
         self._beat_later()
+
+    def _revoke(self, task_ids: list[str]) -> None:
+        self._revoked.update(task_ids)
+        state.revoked.update(task_ids)
+        self._wake_schedulers()
+        self._run_unless_held()
+
+    def _wake_schedulers(self) -> None:
+        for host in self._hosts.values():
+            if host.placing is not None:
+                host.placing.wake()
+
+    def _waits(self, task_id: str) -> str:
+        for unit in Pending(self.table).waiting_of([task_id]):
+            return str(self._explain(unit.request, len(unit.ids)))
+        return ""
+
+    def _explain(self, request: Request, count: int) -> Explanation:
+        placer = self._registry.placer
+        return explain(placer.pending.knowing(request), placer.snapshot(), placer.selector, count=count)
 
     def _live(self, name: str) -> InlineHost:
         host = self._known(name)
@@ -301,31 +414,8 @@ class Cluster:
             self._failed(self._registry.host, sender.name, exception)
 
 
-class _Registry(Registry):
-    """Knows what runs on each of *hosts*, where a worker's knows its own."""
-
-    def __init__(self, app: Celery, settings: Settings, hosts: Mapping[str, InlineHost]) -> None:
-        super().__init__(app, settings, ())
-        self._hosts = hosts
-
-    def running(self) -> Collection[str] | None:
-        """Return the services of the host whose turn it is; None where that is the test."""
-        return self._hosts[self.host].managers if self.host in self._hosts else None
-
-
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Return a cluster of no hosts yet, ticked every 60 s of its own time."""
     with Cluster() as cluster:
         yield cluster
-
-
-def _redis() -> Any:
-    try:
-        import fakeredis  # noqa: PLC0415  # only who tests has it
-        import lupa  # type: ignore[import-untyped]  # noqa: F401, PLC0415  # without it fakeredis knows no scripts
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"workers.testing needs a Redis in memory, and {error}: install the extra celeriac[testing]"
-        ) from error
-    return fakeredis.FakeRedis(server=fakeredis.FakeServer(server_type="redis"), decode_responses=True)

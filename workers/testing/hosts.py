@@ -1,13 +1,15 @@
 """A host's life without threads, by a clock in somebody's hand: what Lifecycle and its threads do in a worker."""
 
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from celery.worker.request import Request
+from celery.app.trace import trace_task
 from kombu import Message
 
 from managers.context import RequestContext, without_context
@@ -19,14 +21,23 @@ from managers.reports import send_report
 from managers.routing import fanout_exchange, fanout_queue, host_queue, service_queue
 from managers.runs import Runs
 from scheduler.hosts import member_of
+from scheduler.manager import SchedulerManager
 from workers.fanouts import make_own
+from workers.holding import Holding, Release
+from workers.placed import PlacedRequest
 from workers.registry import registry_of
 from workers.reports import HostReports
-from workers.testing.recorder import RecordedApp
+from workers.testing.facts import Facts
+from workers.testing.placing import InlinePlacing
+from workers.testing.recorder import RecordedApp, Waiting
 from workers.testing.timeline import Timeline
 from workers.ticks import tick_name
 
 logger = logging.getLogger(__name__)
+
+
+class Killed(BaseException):
+    """Raised where code of a host has that host killed: none of it runs any further."""
 
 
 class InlineHost:
@@ -54,11 +65,14 @@ class InlineHost:
         self._failed = failed
         self._ticks: dict[str, TickQueue] = {}
         self._contexts: dict[str, RequestContext] = {}
+        #: What places, if this is a scheduler.
+        self.placing: InlinePlacing | None = None
+        self._holding = InlineHolding(name, self._registry.claims)
         with self._acting():
             self._membership = self._registry.membership(())
         # No process is behind this name: whoever asks finds its holder dead, so a killed host's is free at once.
         self._membership.identity = replace(self._membership.identity, pid_started=-1e6)
-        self._reports = HostReports(self._membership, self.managers)
+        self._reports = HostReports(self._membership, self.managers, clock=timeline.now, running=self._holding.running)
         self._beat_later()
 
     def start(self, manager_class: type[Manager[Any]], options: Mapping[str, Any]) -> Manager[Any]:
@@ -80,7 +94,7 @@ class InlineHost:
                 manager.schedule.failed = partial(self._failed_task, service)
                 if isinstance(manager, SchedulerDependentManager):
                     manager.reporter = None
-                if isinstance(manager, HostManager):
+                if isinstance(manager, HostManager) and not isinstance(manager.driver, Facts):
                     manager.slots = 1
                 manager.init_host()
             except BaseException:
@@ -88,6 +102,8 @@ class InlineHost:
                 self.stop()
                 raise
             self.plan.append((manager_class, options))
+            if isinstance(manager, SchedulerManager) and self._registry.make_placer is not None:
+                self.placing = InlinePlacing(self._registry.make_placer(), self._timeline)
             self._ticks[service] = TickQueue(service, self.name, partial(host_offset, self.name))
             self.queues |= {service_queue(service).name, host_queue(service, self.name).name}
             queue = fanout_queue(service, self.name).name
@@ -96,8 +112,21 @@ class InlineHost:
             self._report()
         return manager
 
-    def handle(self, message: Message) -> None:
-        """Do what *message* asks: heed a tick, or run a task as Celery's worker does."""
+    def report(self) -> None:
+        """Report now what the managers remember."""
+        with self._acting():
+            self._report()
+
+    def place(self, *, is_touched: bool) -> bool:
+        """Place if this is a scheduler and there is reason to; return whether there was."""
+        if self.placing is None or not self.is_live:
+            return False
+        with self._acting():
+            return self.placing.look(is_touched=is_touched)
+
+    def handle(self, waiting: Waiting) -> None:
+        """Do what a message asks: heed a tick, or run a task as Celery's worker does."""
+        message = waiting.message
         name = message.headers["task"]
         with self._acting():
             for service in self.managers:
@@ -111,7 +140,17 @@ class InlineHost:
                     self.name, name, LookupError(f"no task {name!r} is registered; register it on cluster.app")
                 )
                 return
-            _Request(message, app=self._app, hostname=f"celery@{self.name}").execute()
+            request = _Request(
+                message,
+                app=self._app,
+                hostname=f"celery@{self.name}",
+                on_reject=partial(self._reject, waiting),
+            )
+            try:
+                request.run()
+            except Killed:
+                if not request.acknowledged:
+                    self._app.recorder.take_back(waiting)
 
     def stop(self) -> None:
         """End as on SIGTERM: drain, ``cleanup_host``, give the names back."""
@@ -125,6 +164,8 @@ class InlineHost:
     def vanish(self) -> None:
         """End as on SIGKILL: from one moment to the next, telling nobody."""
         self.is_live = False
+        if self.placing is not None:
+            self.placing.end()
         for service in self.managers:
             queue = fanout_queue(service, self.name).name
             if queue in self.queues:
@@ -134,8 +175,20 @@ class InlineHost:
 
     @contextmanager
     def _acting(self) -> Iterator[None]:
-        with self._registry.acting_as(self.name), self._app.as_current(), without_context():
-            yield
+        registry = self._registry
+        before = registry.holding
+        registry.holding = self._holding
+        if self.placing is not None:
+            registry.placer = self.placing.placer
+        try:
+            with registry.acting_as(self.name), self._app.as_current(), without_context():
+                yield
+        finally:
+            registry.holding = before
+
+    def _reject(self, waiting: Waiting, _logger: Any, _errors: Any, requeue: bool) -> None:  # noqa: FBT001  # Celery's
+        if requeue:
+            self._app.recorder.take_back(waiting)
 
     def _beat(self) -> None:
         if not self.is_live:
@@ -168,12 +221,15 @@ class InlineHost:
             return
         with self._acting():
             due = [service for service, ticks in self._ticks.items() if ticks.take(now=self._timeline.now())]
-            for service in due:
-                manager, context = self.managers[service], self._contexts[service]
-                with context.as_current():
-                    self._try(f"{service}.periodic_tasks", manager.periodic_tasks, context)
-            if due:
-                self._report()
+            try:
+                for service in due:
+                    manager, context = self.managers[service], self._contexts[service]
+                    with context.as_current():
+                        self._try(f"{service}.periodic_tasks", manager.periodic_tasks, context)
+                if due:
+                    self._report()
+            except Killed:
+                return
 
     def _failed_task(self, service: str, task: PeriodicTask, error: BaseException) -> None:
         logger.error("%s.%s of %s failed", service, task.name, self.name, exc_info=error, extra={"host": self.name})
@@ -190,9 +246,40 @@ class InlineHost:
             self._failed(self.name, doing, error)
 
 
-class _Request(Request):
+class _Request(PlacedRequest):
     """A task on its way through a host, whose clock is the cluster's."""
+
+    def run(self) -> None:
+        """Run here and now, and have the ends told that a worker's main process tells."""
+        if self.revoked():
+            return
+        self.on_accepted(os.getpid(), time.monotonic())
+        _, _, embed = self.message.payload
+        self.request_dict.update({"is_eager": False, **(embed or {})})
+        returned, info, runtime, text = trace_task(
+            self.task, self.id, self.args, self.kwargs, self.request_dict,
+            hostname=self.hostname, loader=self.task.app.loader, app=self.task.app,
+        )  # fmt: skip
+        self.on_success((1, returned, runtime) if info else (0, text, runtime))
+
+    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+        """Celery's own; it is here that the parent wraps it."""
+        return super().on_success(failed__retval__runtime, **kwargs)
 
     def maybe_expire(self) -> Literal[True] | None:
         """Return whether its time is over."""
         return True if self.expires and self.task.app.now() > self.expires else None
+
+
+class InlineHolding(Holding):
+    """The claims of one host; the end of one is told at once."""
+
+    def ended(self, request: object, release: Release | None) -> None:
+        """Note that *request* is over, and release its claim."""
+        self._held.pop(id(request), None)
+        if release is not None:
+            self._tell(release)
+
+    def running(self) -> list[Mapping[str, Any]]:
+        """Return the claims of what runs."""
+        return [claim for _, claim in self._held.values()]

@@ -10,14 +10,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from celery import Celery, _state
+from celery.app.control import Control
 from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import TimeoutError as ResultTimeout
 from kombu import Exchange, Message, Producer
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps, loads
+
+from scheduler.envelope import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +97,7 @@ class Recorder(Producer):
             )
 
         self._fanouts.update(entity.name for entity in declare if _is_fanout(entity))
-        received = message()
-        args, kwargs, _ = received.payload
-        self.sent.append(
-            Sent(
-                task=received.headers["task"],
-                queue="" if exchange else routing_key,
-                exchange=exchange,
-                args=tuple(args),
-                kwargs=kwargs,
-                headers=received.headers,
-            )
-        )
+        self.sent.append(sent(message(), "" if exchange else routing_key, exchange))
         if not exchange:
             self.waiting.append(Waiting(routing_key, message()))
         elif exchange in self._fanouts:  # as on Redis: a fanout that its publisher didn't declare reaches nobody
@@ -114,7 +106,24 @@ class Recorder(Producer):
     def unbind(self, exchange: str, queue: str) -> None:
         """Delete *queue* with what waits in it, as a broker does with a queue of its consumer's own."""
         self.bound[exchange].remove(queue)
+        self.lose(queue)
+
+    def lose(self, queue: str) -> list[Waiting]:
+        """Forget what waits in *queue* and return it."""
+        lost = [waiting for waiting in self.waiting if waiting.queue == queue]
         self.waiting = [waiting for waiting in self.waiting if waiting.queue != queue]
+        return lost
+
+    def take_back(self, waiting: Waiting) -> None:
+        """Keep a message that its consumer did not want, or died over."""
+        waiting.message.delivery_info["redelivered"] = True
+        self.waiting.append(waiting)
+
+
+def sent(message: Message, queue: str, exchange: str = "") -> Sent:
+    """Return *message* as its receiver decodes it."""
+    args, kwargs, _ = message.payload
+    return Sent(message.headers["task"], queue, exchange, tuple(args), kwargs, message.headers)
 
 
 def _is_fanout(entity: Any) -> bool:
@@ -124,12 +133,25 @@ def _is_fanout(entity: Any) -> bool:
 class RecordedApp(Celery):
     """A Celery application of its own, never the current one, that sends to a recorder and lives by *now*."""
 
+    control_cls = "workers.testing.recorder:RecordedControl"
+
     def __init__(
-        self, main: str, *, now: Callable[[], float], run: Callable[[], None], published: Callable[[], None]
+        self,
+        main: str,
+        *,
+        now: Callable[[], float],
+        run: Callable[[], None],
+        published: Callable[[], None],
+        revoke: Callable[[list[str]], None],
+        waits: Callable[[str], str],
     ) -> None:
         super().__init__(main, set_as_current=False)
         self._now = now
         self._published = published
+        #: Has every worker know that nobody wants these tasks.
+        self.revoke = revoke
+        #: Says what a task waits for, if it is a place.
+        self.waits = waits
         #: Has the hosts do what there is to do.
         self.run = run
         self.results: dict[Any, Any] = {}
@@ -153,9 +175,8 @@ class RecordedApp(Celery):
             return super().task(*args, **{"shared": False, **options})
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:  # type: ignore[override]
-        """Return the recorder, whatever producer the caller has."""
-        del producer
-        return nullcontext(self.recorder)
+        """Return the recorder, whatever producer the caller has; the scheduler's own stands before it."""
+        return nullcontext(producer if isinstance(producer, Recording) else self.recorder)
 
     @contextmanager
     def as_current(self) -> Iterator[None]:
@@ -173,6 +194,18 @@ class RecordedApp(Celery):
 
     def _get_backend(self) -> "Results":
         return Results(self)
+
+
+class RecordedControl(Control):
+    """Remote control, of which hosts of a cluster know ``revoke``."""
+
+    def broadcast(self, command: str, arguments: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Have every host hear of what was revoked; nothing else is heard."""
+        if command != "revoke":
+            return super().broadcast(command, arguments, **options)
+        ids = arguments["task_id"]
+        cast("RecordedApp", self.app).revoke([ids] if isinstance(ids, str) else list(ids))
+        return None
 
 
 class Results(KeyValueStoreBackend):
@@ -215,6 +248,8 @@ class Results(KeyValueStoreBackend):
         self.app.run()
         meta = self.get_task_meta(task_id)
         if meta["status"] not in self.READY_STATES:
+            if place := self.app.waits(task_id):
+                raise ResultTimeout(f"task {task_id} has no result: it waits for a place, and {place}")
             queues = ", ".join(sorted({waiting.queue for waiting in self.app.recorder.waiting})) or "none"
             raise ResultTimeout(
                 f"task {task_id} has no result, and no host has anything left to do now: is a host up that takes from"
