@@ -16,6 +16,11 @@ def render(scene: str) -> str:
     return f"{scene}, rendered on {here()}"
 
 
+@shared_task(base=ScheduledTask, requires="disk == 'ssd'", claims={"cpus": 0.3, "memory_mb": 2000})
+def encode(film: str) -> str:
+    return f"{film}, encoded on {here()}"
+
+
 @shared_task(base=ScheduledTask, claims={"card_mb": 6000})
 def preview(scene: str) -> str:
     return f"{scene}, previewed on {here()}"

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
-from render_farm import FrameStore, archive, dream, preview, render, simulate, smash
+from render_farm import FrameStore, archive, dream, encode, preview, render, simulate, smash
 
 from scheduler import NoValidHost
 from workers.testing import Cluster
@@ -29,6 +29,17 @@ def test_a_whole_card(farm: Cluster) -> None:
     with pytest.raises(NoValidHost) as failed:
         bigger.get()
     assert failed.value.reasons == ["4 gpu.memory_mb >= 80000"]
+
+
+def test_cpus_memory_and_a_disk(farm: Cluster) -> None:
+    with farm.hold():
+        waiting = [encode.delay(f"{number}.mov") for number in range(4)]
+    farm.add_host("disk-1", {"slots": 4, "cpus": 1, "memory_mb": 8000, "disk": "ssd"})
+
+    assert [film.get() for film in waiting] == [f"{number}.mov, encoded on disk-1" for number in range(4)]
+    assert str(farm.explain("disk == 'ssd'", claims={"cpus": 1.5})).startswith(
+        "0/5 hosts: 4 disk == 'ssd', 1 cpus >= 1.5"
+    )
 
 
 def test_part_of_a_card(farm: Cluster) -> None:
