@@ -3,7 +3,7 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +12,25 @@ from typing import Any
 import click
 
 import managers
+import scheduler
 import workers
 import workers.testing
 from workers.cli import main as celeriac
 from workers.config import PREFIX, Settings
 
 PAGE = Path(__file__).parent / "reference.md"
+
+#: What of the scheduler is for those who place tasks, or write rules for that; the rest is its own.
+SCHEDULER = ("Candidate", "Claim", "Claims", "No", "Request", "Requirement", "Snapshot")
+#: Classes of which only some members are meant for others.
+MEMBERS = {
+    "Candidate": ("free", "has_free"),
+    "Claim": ("claims",),
+    "Claims": ("all", "of"),
+    "Request": (),
+    "ScheduledTask": ("apply_async",),
+    "Snapshot": ("candidates",),
+}
 
 HEAD = """# Reference
 
@@ -30,6 +43,11 @@ def page() -> str:
     parts = [
         HEAD,
         *module(managers, "What a host does: managers, and what they are called with."),
+        *module(
+            scheduler,
+            "Where a task runs; see [Placement](placement.md) and [Requirements](requirements.md).",
+            only=SCHEDULER,
+        ),
         *module(workers, "The processes: adopting an application, settings."),
         *module(workers.testing, "The kit for your own tests; see [Testing your managers](testing.md)."),
         "## Settings\n",
@@ -41,14 +59,14 @@ def page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def module(source: ModuleType, about: str) -> Iterator[str]:
-    """Yield the public names of *source*: first what does something, then the errors."""
+def module(source: ModuleType, about: str, *, only: Collection[str] = ()) -> Iterator[str]:
+    """Yield the public names of *source*: first what does something, *only* some of it perhaps, then the errors."""
     found = [(name, getattr(source, name)) for name in source.__all__]
     errors = [(name, thing) for name, thing in found if inspect.isclass(thing) and issubclass(thing, BaseException)]
     yield f"## {source.__name__}\n"
     yield f"{about}\n"
     for name, thing in found:
-        if (name, thing) not in errors:
+        if (name, thing) not in errors and (not only or name in only):
             yield from entry(name, thing)
     if errors:
         yield f"### Errors of {source.__name__}\n"
@@ -79,7 +97,8 @@ def members(owner: type) -> Iterator[str]:
     shown = {field.name for field in fields(owner)} if is_dataclass(owner) else set()
     for name, member in vars(owner).items():
         member = getattr(member, "__func__", member)  # noqa: PLW2901  # a classmethod's own function
-        if name.startswith(("_", "settings_")) or name in shown:  # what begins with settings_ is pydantic's
+        # what begins with settings_ is pydantic's
+        if name.startswith(("_", "settings_")) or name in shown or name not in MEMBERS.get(owner.__name__, (name,)):
             continue
         if isinstance(member, property):
             yield f"**`{name}`**\n"
@@ -98,7 +117,9 @@ def signature(thing: Any, *, of_instance: bool = False) -> str:
     if is_dataclass(thing):  # what a factory makes is no default worth showing
         made = {field.name for field in fields(thing) if field.default_factory is not MISSING}
         parameters = [
-            parameter.replace(default=...) if parameter.name in made else parameter for parameter in parameters
+            parameter.replace(default=...) if parameter.name in made else parameter
+            for parameter in parameters
+            if not parameter.name.startswith("_")
         ]
     returns = inspect.Signature.empty if inspect.isclass(thing) else found.return_annotation
     text = short(str(found.replace(parameters=parameters, return_annotation=returns)))

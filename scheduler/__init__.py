@@ -11,13 +11,17 @@ from scheduler.errors import (
     SchedulerError,
     TableUnavailable,
 )
+from scheduler.filters import No
 from scheduler.hosts import Host, Identity
 from scheduler.manager import SchedulerManager
+from scheduler.requests import Request
 from scheduler.requirements import Requirement
+from scheduler.snapshot import Candidate, Snapshot
 from scheduler.table import Table
 from scheduler.task import ScheduledTask
 
 __all__ = [
+    "Candidate",
     "Claim",
     "Claims",
     "Host",
@@ -27,11 +31,14 @@ __all__ = [
     "InvalidPlacement",
     "InvalidRequirement",
     "NameTaken",
+    "No",
     "NoValidHost",
+    "Request",
     "Requirement",
     "ScheduledTask",
     "SchedulerError",
     "SchedulerManager",
+    "Snapshot",
     "Table",
     "TableUnavailable",
 ]

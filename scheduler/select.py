@@ -38,12 +38,15 @@ class Selection:
     fit: int
     asked: int
     refusals: Mapping[str, "Tally"] = field(default_factory=dict)
+    #: Hosts that are needed at once.
+    wanted: int = 1
 
     @property
     def reasons(self) -> list[str]:
         """Why hosts are out, the most frequent first, such as "7 gpus >= 1 (most free: 0)"."""
         counted = sorted(self.refusals.items(), key=lambda entry: -entry[1].hosts)
-        return [tally.said(reason) for reason, tally in counted]
+        told = [tally.said(reason) for reason, tally in counted]
+        return [*told, f"{self.wanted} are needed at once"] if self.fit < self.wanted > 1 else told
 
     def __str__(self) -> str:
         return f"{self.fit}/{self.asked} hosts: {', '.join(self.reasons) or 'all fit'}"
@@ -97,7 +100,8 @@ class Selector:
         """Return the hosts to try for *request*, as many as *count* needs and some more; none where too few fit."""
         candidates = snapshot.candidates(request.service)
         if not snapshot.readiness.ready:
-            return Selection([], NOT_READY, 0, len(candidates), {snapshot.readiness.reason: Tally(len(candidates))})
+            told = {snapshot.readiness.reason: Tally(len(candidates))}
+            return Selection([], NOT_READY, 0, len(candidates), told, count)
         fitting: list[Candidate] = []
         refusals: dict[str, Tally] = {}
         for candidate in candidates:
@@ -109,7 +113,7 @@ class Selector:
         full = sum(tally.full for tally in refusals.values())
         verdict = FEASIBLE if len(fitting) >= count else FULL if len(fitting) + full >= count else INFEASIBLE
         ranked = self._ranked(request, fitting, snapshot, rng or random.Random()) if verdict == FEASIBLE else []  # noqa: S311
-        return Selection(ranked[: count + ALTERNATIVES - 1], verdict, len(fitting), len(candidates), refusals)
+        return Selection(ranked[: count + ALTERNATIVES - 1], verdict, len(fitting), len(candidates), refusals, count)
 
     def _ranked(
         self, request: Request, fitting: list[Candidate], snapshot: Snapshot, rng: random.Random

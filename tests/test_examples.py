@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("test_*.py"))
-#: Pages whose code is tested otherwise: test_tutorial.py follows the one, the other is generated.
-OTHERS = {"tutorial.md", "reference.md"}
+#: Pages whose code is tested otherwise: test_tutorial.py follows one, test_requirement_docs.py reads one, one is
+#: generated.
+OTHERS = {"tutorial.md", "requirements.md", "reference.md"}
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name not in OTHERS)
 
 
@@ -55,12 +56,19 @@ def test_every_block_of_code_in_the_docs_is_out_of_the_examples(page: Path) -> N
 
 def test_the_pages_that_show_code_do() -> None:
     assert {page.stem for page in PAGES if python_blocks(page)} == {
-        "adopting", "calling", "contexts", "managers", "periodic-tasks", "testing",
+        "adopting", "calling", "contexts", "managers", "periodic-tasks", "placement", "placing-tasks", "testing",
     }  # fmt: skip
 
 
+def test_the_tasks_of_the_readme_are_the_examples() -> None:
+    tasks, _ = python_blocks(ROOT / "README.md")
+    code = lines_of((ROOT / "examples" / "render_farm.py").read_text())
+
+    assert all(lines_of(task) in code for task in tasks.split("\n\n\n"))
+
+
 def test_the_manager_of_the_readme_is_the_example_less_its_types() -> None:
-    (shown,) = python_blocks(ROOT / "README.md")
+    _, shown = python_blocks(ROOT / "README.md")
     (real,) = (
         node
         for node in ast.parse((ROOT / "examples" / "volume_manager.py").read_text()).body

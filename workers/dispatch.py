@@ -50,7 +50,7 @@ def conclude(app: Celery, failing: Failing) -> None:
     )  # fmt: skip
     context = Context({
         **message["headers"], **embed, "errbacks": embed.get("errbacks"), "correlation_id": request.task_id,
-        "reply_to": message["properties"].get("reply_to"),
+        "reply_to": message["properties"].get("reply_to"), "delivery_info": {},
     })  # fmt: skip
     backend = app.backend
     if failing.kind in {"expired", "revoked"}:

@@ -79,6 +79,9 @@ class PlacedRequest(Request):
 
             cls.on_success = on_success  # type: ignore[method-assign,assignment]
 
+    #: Whether its message waits in this host's queue once more.
+    _is_returned = False
+
     @property
     def _claim(self) -> Mapping[str, Any] | None:
         return self.request_dict.get(CLAIM_HEADER)
@@ -92,6 +95,11 @@ class PlacedRequest(Request):
         if self._claim is not None and self._holding is not None:
             self._holding.began(self, self._claim)
         super().on_accepted(pid, time_accepted)
+
+    def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Note that the message is returned, as a stopping worker does with what it then ends."""
+        self._is_returned |= requeue and not self.acknowledged
+        super().reject(requeue=requeue)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: FBT001, FBT002
         """Tell of an end by exception, which is also how Celery says retried, ignored, rejected and lost."""
@@ -123,7 +131,7 @@ class PlacedRequest(Request):
                 self._holding.ended(self, None)
         elif isinstance(error, Retry):
             self._end("retried")
-        elif isinstance(error, Reject) and error.requeue:  # type: ignore[attr-defined]
+        elif self._is_returned and (self._already_cancelled or isinstance(error, Reject)):  # type: ignore[attr-defined]
             self._end("returned", then="returned", seconds=registry_of(self.task.app).settings.start_deadline)
         elif isinstance(error, Ignore):
             self._end("ignored")

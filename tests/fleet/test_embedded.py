@@ -207,10 +207,12 @@ def test_a_second_ctrl_c_does_not_wait_for_running_work(up: Up) -> None:
     assert [pid for pid in family if not is_gone(pid)] == []
 
 
-def test_the_demo_digests_every_file_of_a_directory_and_stops(up: Up) -> None:
+def test_the_demo_places_every_part_on_a_host_that_has_what_it_asks_for_says_what_fits_nowhere_and_stops(
+    up: Up,
+) -> None:
     files = up.folder / "files"
     (files / "deep").mkdir(parents=True)
-    for number in range(30):
+    for number in range(40):
         (files / "deep" / f"{number}.txt").write_bytes(os.urandom(1000) * 200)
     (files / "empty").touch()
     up.environment["COLUMNS"] = "120"
@@ -219,10 +221,21 @@ def test_the_demo_digests_every_file_of_a_directory_and_stops(up: Up) -> None:
     said = up.run("demo", str(files), "--manifest", str(manifest))
 
     assert said.returncode == 0, said.stderr + said.stdout
-    assert "31 files" in said.stdout
-    for host in ("cedar", "maple", "rowan"):
-        assert host in said.stdout
+    asked = {cells[0]: cells[1:] for line in said.stdout.splitlines() if len(cells := cells_of(line)) == 5}
+    assert sum(int(ran or 0) for ran in asked["256 MB"][1:]) == 1
+    assert asked["zone == 'b', 512 MB"] == ["maple", "", "1", ""]
+    assert asked["disk == 'ssd', 1536 MB"] == ["cedar", "1", "", ""]
+    assert asked["zone != 'a', 768 MB"] in (["maple, rowan", "", "1", ""], ["maple, rowan", "", "", "1"])
+    assert asked["zone == 'b', 8192 MB"] == ["none", "", "", ""]
+    for told in ("0/3 hosts: 2 zone == 'b', 1 memory_mb >= 8192 (most free: ", "nearest: maple lacks memory_mb"):
+        assert told in said.stdout
+    assert "4 parts, 41 files" in said.stdout
     assert "The fleet is stopped." in said.stdout
     sums = dict(line.split("  ", 1)[::-1] for line in manifest.read_text().splitlines())
     expected = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files.rglob("*") if path.is_file()}
     assert sums == expected
+
+
+def cells_of(line: str) -> list[str]:
+    """Return what stands in a line of a table."""
+    return [cell.strip() for cell in line.split("│")[1:-1]]

@@ -1,51 +1,39 @@
-"""``celeriac demo``: a fleet of unlike hosts checksums and compresses a directory, and says where each part ran."""
+"""``celeriac demo``: a fleet of unlike hosts checksums and compresses a directory, and says what ran where and why."""
 
 import os
 import sysconfig
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from celery.result import AsyncResult
+from celery import Task
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from managers.routing import host_queue, service_queue
 from scheduler.hosts import Host
 from workers.config import PREFIX, load_settings
+from workers.embedded.demo_asks import ASKS, NOWHERE, Ask, Part, ask_table, host_table, strayed
 from workers.embedded.fleet import Fleet, HostPlan
 from workers.embedded.interrupts import Interrupts, Stopped
 from workers.errors import FleetError
 
-#: The fleet: unlike hosts.
+#: The fleet: unlike hosts, and not of this machine's size.
 HOSTS = (
-    HostPlan("cedar", "zone=a,disk=ssd"),
-    HostPlan("maple", "zone=a,disk=hdd"),
-    HostPlan("rowan", "zone=b,disk=ssd", slots=1),
+    HostPlan("cedar", "zone=a,disk=ssd,memory_mb=4096", slots=3),
+    HostPlan("maple", "zone=b,memory_mb=2048"),
+    HostPlan("rowan", "zone=c,memory_mb=1024", slots=1),
 )
 #: Bytes of one part, about; and the most files in it.
 PART_BYTES = 2 * 2**20
 PART_FILES = 200
-#: Of how many parts one is sent to a named host; the others go to any.
-NAMED = 3
+#: Seconds that a part waits for a host that nobody is.
+WAIT = 1.0
 #: Seconds without any part done after which the demo gives up.
 PATIENCE = 60.0
-
-
-@dataclass(slots=True)
-class Part:
-    """Some files, sent to one named host, or to any (None)."""
-
-    host: str | None
-    result: AsyncResult[Any]
-    answer: dict[str, Any] | None = None
 
 
 @click.command()
@@ -54,10 +42,11 @@ class Part:
     "--manifest", type=click.Path(dir_okay=False, path_type=Path), help="Write the checksums, as sha256sum reads them."
 )
 def demo(directory: Path | None, manifest: Path | None) -> None:
-    """Checksum and compress every file of DIRECTORY on an embedded fleet of three hosts.
+    """Checksum and compress every file of DIRECTORY on an embedded fleet of three unlike hosts.
 
-    Without DIRECTORY it takes the standard library of the running Python. Some parts go to named hosts, the others to
-    any; at the end it prints where each ran. Everything it starts is stopped again.
+    Without DIRECTORY it takes the standard library of the running Python. Each part claims memory and a slot, some ask
+    for a zone or a disk that not every host has, and one asks for what none has. At the end it prints what ran where,
+    and why. Everything it starts is stopped again.
     """
     console = Console()
     paths = list(_files(directory or Path(sysconfig.get_paths()["stdlib"]), standard_library=directory is None))
@@ -83,7 +72,7 @@ def demo(directory: Path | None, manifest: Path | None) -> None:
                 parts = _send(fleet, paths)
                 began = time.monotonic()
                 _watch(console, fleet, parts)
-                _print_summary(console, parts, seconds=time.monotonic() - began)
+                _print_summary(console, fleet.rows(), parts, seconds=time.monotonic() - began)
                 if manifest is not None:
                     _write_manifest(manifest, parts)
         except Stopped:
@@ -104,16 +93,19 @@ def _files(directory: Path, *, standard_library: bool) -> Iterator[tuple[str, in
 
 
 def _send(fleet: Fleet, paths: Sequence[tuple[str, int]]) -> list[Part]:
-    """Cut *paths* into parts and send them: every third to a named host in turn, the others to any."""
-    from workers.celery import make_app  # noqa: PLC0415  # an application that speaks to this fleet, not to a default one
+    """Cut *paths* into parts and have them placed; and one more, of no files, for which there is no host."""
+    # an application that speaks to this fleet, not to a default one
+    from workers.celery import make_app  # noqa: PLC0415
+    from workers.embedded import demo_tasks  # noqa: F401, PLC0415
 
-    app = make_app(load_settings(**fleet.settings))
-    parts: list[Part] = []
-    for number, files in enumerate(_cut(paths)):
-        host = HOSTS[number // NAMED % len(HOSTS)].name if number % NAMED == 0 else None
-        queue: Any = service_queue("host") if host is None else host_queue("host", host)
-        parts.append(Part(host, app.send_task("demo.digest", (files,), queue=queue)))
-    return parts
+    digest = make_app(load_settings(**fleet.settings)).tasks["demo.digest"]
+    parts = [_sent(digest, ASKS[number % len(ASKS)], files) for number, files in enumerate(_cut(paths))]
+    return [*parts, _sent(digest, NOWHERE, [], placement_timeout=WAIT)]
+
+
+def _sent(digest: Task[Any, Any], ask: Ask, files: Sequence[str], **options: Any) -> Part:
+    asked: dict[str, Any] = {"requires": ask.requires, "claims": {"memory_mb": ask.memory_mb}}
+    return Part(ask, digest.apply_async((files,), **asked, **options))
 
 
 def _cut(paths: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
@@ -130,7 +122,7 @@ def _cut(paths: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
 
 
 def _watch(console: Console, fleet: Fleet, parts: Sequence[Part]) -> None:
-    """Show progress and the live host table until every part is done."""
+    """Show progress and the live host table until every part is done, or known to fit nowhere."""
     progress = Progress(
         TextColumn("[bold]parts"), BarColumn(None), MofNCompleteColumn(), TaskProgressColumn(), TimeElapsedColumn()
     )
@@ -138,10 +130,9 @@ def _watch(console: Console, fleet: Fleet, parts: Sequence[Part]) -> None:
     last_done, looked = time.monotonic(), 0.0
     rows: list[Host] = []
     with Live(console=console, refresh_per_second=8) as live:
-        while open_parts := [part for part in parts if part.answer is None]:
+        while open_parts := [part for part in parts if part.is_open]:
             for part in open_parts:
-                if part.result.ready():
-                    part.answer = part.result.get()
+                if part.look():
                     progress.advance(bar)
                     last_done = time.monotonic()
             if time.monotonic() - looked > 0.5:
@@ -149,8 +140,9 @@ def _watch(console: Console, fleet: Fleet, parts: Sequence[Part]) -> None:
                 rows, looked = fleet.rows(), time.monotonic()
             if time.monotonic() - last_done > PATIENCE:
                 raise FleetError(f"{len(open_parts)} parts are not done and none was for {PATIENCE:g} s")
-            live.update(Group(progress, _host_table(rows, parts)))
+            live.update(Group(progress, host_table(rows, parts)))
             time.sleep(0.05)
+        live.update(Group(progress, host_table(fleet.rows() or rows, parts)))
 
 
 def _write_manifest(manifest: Path, parts: Sequence[Part]) -> None:
@@ -158,42 +150,12 @@ def _write_manifest(manifest: Path, parts: Sequence[Part]) -> None:
     manifest.write_text("".join(f"{digest}  {path}\n" for path, digest, *_ in sorted(files)), encoding="utf-8")
 
 
-def _host_table(rows: Sequence[Host], parts: Sequence[Part]) -> Table:
-    table = Table(title="hosts, as the capability table knows them")
-    for column in ("host", "state", "seen", "zone", "disk"):
-        table.add_column(column)
-    for column in ("slots", "load", "parts done"):
-        table.add_column(column, justify="right")
-    ran = Counter(part.answer["host"] for part in parts if part.answer is not None)
-    for row in rows:
-        if row.service == "host":
-            said = [str(row.capabilities.get(key, "")) for key in ("zone", "disk", "slots", "load_1m")]
-            table.add_row(row.host, row.state, f"{row.seen_seconds_ago:.1f} s ago", *said, str(ran[row.host]))
-    return table
-
-
-def _print_summary(console: Console, parts: Sequence[Part], *, seconds: float) -> None:
-    table = Table(title="where each part ran")
-    for column in ("host", "sent by name", "sent to any", "files", "MB read", "MB packed", "busy"):
-        table.add_column(column, justify="left" if column == "host" else "right")
-    done = [(part, part.answer) for part in parts if part.answer is not None]
-    strayed = [part.host for part, answer in done if part.host not in {None, answer["host"]}]
-    for host in sorted({answer["host"] for _, answer in done}):
-        here = [(part, answer) for part, answer in done if answer["host"] == host]
-        files = [file for _, answer in here for file in answer["files"]]
-        table.add_row(
-            host,
-            str(sum(part.host is not None for part, _ in here)),
-            str(sum(part.host is None for part, _ in here)),
-            str(len(files)),
-            f"{sum(file[2] for file in files) / 2**20:.1f}",
-            f"{sum(file[3] for file in files) / 2**20:.1f}",
-            f"{sum(answer['seconds'] for _, answer in here):.1f} s",
-        )
+def _print_summary(console: Console, rows: Sequence[Host], parts: Sequence[Part], *, seconds: float) -> None:
     console.print()
-    console.print(table)
-    files = [file for _, answer in done for file in answer["files"]]
-    unread = [fault for _, answer in done for fault in answer["unread"]]
+    console.print(ask_table(rows, parts))
+    done = [part.answer for part in parts if part.answer is not None]
+    files = [file for answer in done for file in answer["files"]]
+    unread = [fault for answer in done for fault in answer["unread"]]
     size, packed = sum(file[2] for file in files), sum(file[3] for file in files)
     console.print(
         f"{len(done)} parts, {len(files)} files, {size / 2**20:.1f} MB compressed to {packed / 2**20:.1f} MB"
@@ -201,5 +163,12 @@ def _print_summary(console: Console, parts: Sequence[Part], *, seconds: float) -
     )
     for path, why in unread[:10]:
         console.print(f"  not read: {path}: {why}", highlight=False)
-    if strayed:
-        raise FleetError(f"{len(strayed)} parts ran on another host than the one they were sent to: {strayed}")
+    for part in parts:
+        if part.error is not None:
+            console.print(f"1 part asked for {part.ask}, which no host has. Its result is NoValidHost:")
+            for line in str(part.error).split("; ")[:3]:  # that it found none, why, and what the nearest lacks
+                console.print(f"  {line}", highlight=False)
+    if wrong := strayed(rows, parts):
+        raise FleetError(f"{len(wrong)} parts ran on a host that has not what they asked for: {', '.join(wrong)}")
+    if unplaced := [str(part.ask) for part in parts if part.error is not None and part.ask != NOWHERE]:
+        raise FleetError(f"{len(unplaced)} parts found no host: {', '.join(unplaced)}")

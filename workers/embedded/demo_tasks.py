@@ -1,4 +1,4 @@
-"""The demo's work: checksum and compress files."""
+"""The demo's work: checksum and compress files, on a host that has the memory for it."""
 
 import hashlib
 import os
@@ -8,10 +8,11 @@ from typing import Any
 
 from celery import current_app, shared_task
 
+from scheduler.task import ScheduledTask
 from workers.registry import registry_of
 
 
-@shared_task(name="demo.digest")  # type: ignore[untyped-decorator, unused-ignore]
+@shared_task(name="demo.digest", base=ScheduledTask, claims={"memory_mb": 256})  # type: ignore[untyped-decorator, unused-ignore]
 def digest(paths: list[str]) -> dict[str, Any]:
     """Return what became of *paths* and where: per file its SHA-256, its size and its compressed size in bytes.
 
