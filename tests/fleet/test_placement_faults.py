@@ -1,4 +1,4 @@
-"""Placed work under every pool, and while hosts, schedulers, messages and Redis are lost: no task is, none runs twice."""
+"""Placed work under every pool, and while hosts, schedulers, messages and Redis are lost: none is lost or run twice."""
 
 import os
 import signal
