@@ -28,13 +28,14 @@ def amounts(claims: Mapping[str, Any] | None) -> dict[str, int]:
     if claims is not None and not isinstance(claims, Mapping):
         raise InvalidPlacement(f"claims are {shown(claims)}; write a dict such as {{'memory_mb': 4096}}")
     asked = {SLOTS: 1, **(claims or {})}
-    return {str(name): amount for name, value in sorted(asked.items()) if (amount := _thousandths(name, value))}
+    checked = {name: _thousandths(name, value) for name, value in asked.items()}
+    return {name: amount for name, amount in sorted(checked.items()) if amount}
 
 
 def totals(capabilities: Capabilities) -> dict[str, int]:
     """Return how much can be claimed of each capability: of every number, rounded down, of nothing else."""
     return {
-        name: int(min(value, MOST) * 1000)
+        name: int(round(min(value, MOST) * 1000, 6))  # 0.57 * 1000 is a little less than 570
         for name, value in capabilities.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
     }
