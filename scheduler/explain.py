@@ -1,11 +1,12 @@
 """Why a request fits or doesn't: clause by clause, host by host, without placing it."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from scheduler.amounts import quantity
 from scheduler.requests import Request
-from scheduler.select import Selector
+from scheduler.select import SEPARATOR, Selector
 from scheduler.snapshot import Candidate, Snapshot
 
 #: Hosts that come nearest, of which is told.
@@ -38,7 +39,7 @@ class Explanation:
 
     def __str__(self) -> str:
         """Return it as one line: "0/12 hosts: 9 gpus >= 1 (most free: 0), 3 stale; nearest: a lacks gpus >= 1"."""
-        text = f"{self.fit}/{self.hosts} hosts: {', '.join(self.reasons) or 'all fit'}"
+        text = f"{self.fit}/{self.hosts} hosts: {SEPARATOR.join(self.reasons) or 'all fit'}"
         if not self.nearest:
             return text
         nearest = (f"{host} lacks {' and '.join(lacks)}" for host, lacks in self.nearest)
@@ -88,7 +89,15 @@ def _lacks(request: Request, candidate: Candidate, selector: Selector) -> list[s
     ]
 
 
+#: A text within a clause, and what stands between two reasons: the next begins with the number of its hosts.
+_TEXT = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
+_NEXT = re.compile(r", (?=\d+ )")
+
+
 def parts(why: str) -> list[str]:
     """Return the reasons in what an explanation said in one line."""
     _, _, counted = why.partition(" hosts: ")
-    return [part for part in counted.partition("; nearest: ")[0].split(", ") if part]
+    masked = _TEXT.sub(lambda text: "'" * len(text[0]), counted).partition("; nearest: ")[0]
+    ends = [*(found.span() for found in _NEXT.finditer(masked)), (len(masked), len(masked))]
+    begins = [0, *(end for _, end in ends[:-1])]
+    return [counted[begin:end] for begin, (end, _) in zip(begins, ends, strict=True) if begin < end]

@@ -17,9 +17,13 @@ logger = logging.getLogger(__name__)
 #: Hosts that a claim tries in one step, beyond those it needs.
 ALTERNATIVES = 8
 
-#: Hosts whose weight is this near to the best's, as a part of the way to the worst's, are as good: the choice between
-#: them is random, so that several schedulers don't all choose the same one.
+#: Hosts whose weight is this near to the best's are as good: the choice between them is random, so that several
+#: schedulers don't all choose the same one. It is a part of what the least of the weighers that tell them apart can
+#: make: a host that another weigher sets far below the others makes these no more alike.
 AS_GOOD = 0.1
+
+#: What stands between two reasons where they are told in one line.
+SEPARATOR = ", "
 
 #: Answers to "can it run?", from best to worst.
 FEASIBLE, FULL, INFEASIBLE, NOT_READY = "feasible", "full", "infeasible", "not-ready"
@@ -46,10 +50,12 @@ class Selection:
         """Why hosts are out, the most frequent first, such as "7 gpus >= 1 (most free: 0)"."""
         counted = sorted(self.refusals.items(), key=lambda entry: -entry[1].hosts)
         told = [tally.said(reason) for reason, tally in counted]
+        if not told and not self.asked:
+            told = ["no host of that service"]
         return [*told, f"{self.wanted} are needed at once"] if self.fit < self.wanted > 1 else told
 
     def __str__(self) -> str:
-        return f"{self.fit}/{self.asked} hosts: {', '.join(self.reasons) or 'all fit'}"
+        return f"{self.fit}/{self.asked} hosts: {SEPARATOR.join(self.reasons) or 'all fit'}"
 
 
 @dataclass(slots=True)
@@ -81,8 +87,13 @@ class Selector:
     weighers: Mapping[str, tuple[Weigher, float]] = field(default_factory=lambda: weighers.BUILT_IN)
 
     def refusal(self, request: Request, candidate: Candidate) -> No | None:
-        """Return the first "no" of the filters, all of which must pass."""
-        return next(self.refusals(request, candidate), None)
+        """Return the first "no" of the filters, all of which must pass; one for good before one for now."""
+        full: No | None = None
+        for no in self.refusals(request, candidate):
+            if not no.is_full:
+                return no
+            full = full or no
+        return full
 
     def refusals(self, request: Request, candidate: Candidate) -> Iterator[No]:
         """Yield the "no" of each filter that has one; one that fails is one."""
@@ -118,7 +129,7 @@ class Selector:
     def _ranked(
         self, request: Request, fitting: list[Candidate], snapshot: Snapshot, rng: random.Random
     ) -> list[Candidate]:
-        weights = [0.0] * len(fitting)
+        weights, told_apart = [0.0] * len(fitting), []
         for name, (weigher, multiplier) in self.weighers.items():
             if multiplier:
                 try:
@@ -126,9 +137,11 @@ class Selector:
                 except Exception:
                     logger.exception("the weigher %s is left out", name)
                     continue
-                weights = [weight + multiplier * score for weight, score in zip(weights, given, strict=True)]
+                if any(given):
+                    weights = [weight + multiplier * score for weight, score in zip(weights, given, strict=True)]
+                    told_apart.append(abs(multiplier))
         best = max(weights)
-        near = AS_GOOD * (best - min(weights))
+        near = AS_GOOD * min(told_apart, default=0.0)
         order = sorted(
             range(len(fitting)),
             key=lambda index: (0.0, rng.random()) if weights[index] >= best - near else (best - weights[index], 0.0),

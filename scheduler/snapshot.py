@@ -76,11 +76,11 @@ class Snapshot:
     @cached_property
     def shares(self) -> Mapping[str, float]:
         """Return which part of the hosts has each capability: a number above 0, true, a text or a list."""
-        having: Counter[str] = Counter()
-        hosts = {row.host for row in self.rows}
+        having: dict[str, set[str]] = {}
         for row in self.rows:
-            having.update(key for key, value in row.capabilities.items() if value)
-        return {key: number / len(hosts) for key, number in having.items()}
+            having.setdefault(row.host, set()).update(key for key, value in row.capabilities.items() if value)
+        counted = Counter(key for keys in having.values() for key in keys)
+        return {key: number / len(having) for key, number in counted.items()}
 
     def keys(self, service: str) -> set[str]:
         """Return every capability that a host of *service* has reported."""

@@ -4,6 +4,7 @@ A multiplier says how much one counts; a negative one turns it round. Where all 
 says nothing.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 from scheduler.requests import Request
@@ -53,12 +54,18 @@ BUILT_IN: dict[str, tuple[Weigher, float]] = {
     "free": (free, 1.0),
     "prefers": (prefers, 4.0),
     "sticky": (sticky, 2.0),
-    "reliable": (reliable, 8.0),
+    "reliable": (reliable, 10.0),  # more than all the others together
     "plain": (plain, 2.0),
 }
 
 
 def normalised(weights: Sequence[float]) -> list[float]:
-    """Return *weights* between 0 and 1; all 0 where they are equal."""
+    """Return *weights* between 0 and 1; all 0 where they are equal.
+
+    Raises:
+        ValueError: one of them is no finite number, beside which the others mean nothing.
+    """
+    if not math.isfinite(sum(weights)):
+        raise ValueError(f"{list(weights)} are not all finite numbers")
     least, most = min(weights), max(weights)
     return [(weight - least) / (most - least) if most > least else 0.0 for weight in weights]
