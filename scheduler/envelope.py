@@ -2,10 +2,14 @@
 
 import base64
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from kombu import compression as compressions
 from kombu.serialization import dumps
+from kombu.utils import json
+
+from managers.errors import shown
+from scheduler.errors import InvalidPlacement
 
 #: Properties that mean something only to the broker that a message is handed to at once.
 _OF_THE_MOMENT = ("expiration", "timeout", "confirm_timeout", "mandatory", "immediate")
@@ -73,6 +77,35 @@ def envelope(
             name: value for name, value in properties.items() if value is not None and name not in _OF_THE_MOMENT
         },
     }
+
+
+def to_json(message: Mapping[str, Any]) -> str:
+    """Return *message*, an envelope, as it is recorded: by kombu's JSON, whose dates and ids its headers may hold."""
+    return json.dumps(message)
+
+
+def from_json(text: str) -> dict[str, Any]:
+    """Return the envelope in *text*."""
+    return cast("dict[str, Any]", json.loads(text))
+
+
+def check_envelope(message: Any) -> dict[str, Any]:
+    """Return *message*, which came from elsewhere, if it is an envelope.
+
+    Raises:
+        InvalidPlacement: it is none.
+    """
+    kinds = {
+        "body": str, "is_base64": bool, "content_type": str, "content_encoding": str, "headers": dict,
+        "properties": dict,
+    }  # fmt: skip
+    if not isinstance(message, dict) or not all(isinstance(message.get(name), kind) for name, kind in kinds.items()):
+        raise InvalidPlacement(f"this is no message of a task: {shown(message)}")
+    try:
+        body_of(message)
+    except ValueError as error:
+        raise InvalidPlacement(f"this is no message of a task: its body is not encoded: {error}") from error
+    return message
 
 
 def body_of(message: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from scheduler.envelope import from_json, to_json
 from scheduler.requests import Request
 from scheduler.table import Table
 
@@ -60,7 +61,7 @@ class Pending:
             self.table.stamp(), first.id, shape, rank, _text(not_before), _text(timeout), _text(first.expires_at),
         ]  # fmt: skip
         for request, message in requests:
-            arguments += [request.id, request.task_id, request.to_json(), json.dumps(message)]
+            arguments += [request.id, request.task_id, request.to_json(), to_json(message)]
         # known: an answer was lost, and with it whether somebody must be told
         return shape if self.table.script("submit", arguments) in {"recorded", "known"} else None
 
@@ -155,7 +156,7 @@ class Pending:
                 self.finish(failed, "lost", "")  # Redis forgot what it was
                 continue
             told = json.loads(found[failed])
-            failing.append(Failing(Request.from_json(request), told["kind"], told["why"], json.loads(message)))
+            failing.append(Failing(Request.from_json(request), told["kind"], told["why"], from_json(message)))
         return failing
 
     def finish(self, request_id: str, outcome: str, why: str) -> bool:

@@ -6,7 +6,6 @@ and in the slow sweep. Events are read from a stream, each exactly once, so one 
 found by the next reading. What only the sweep placed is counted: it was missed.
 """
 
-import json
 import logging
 import threading
 import uuid
@@ -14,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 from scheduler.claims import Claim, Claims, Place
+from scheduler.envelope import from_json
 from scheduler.errors import TableUnavailable
 from scheduler.explain import explain
 from scheduler.pending import Failing, Pending, Unit
@@ -205,7 +205,7 @@ class Placer:
             amounts=candidate.amounts(request.claims),
         )
         try:
-            self._dispatch(claim, json.loads(place.message))
+            self._dispatch(claim, from_json(place.message))
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody will begin this
             logger.error("%s[%s] can't be sent and waits: %s", request.task, request.task_id, error)  # noqa: TRY400
             self.claims.release(place.host, request.id, place.attempt, "unsent", then="unsent")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
@@ -15,6 +16,12 @@ from scheduler.requirements import Requirement
 
 #: What ``strategy`` may be: use the emptiest host, or fill one before the next.
 STRATEGIES = ("spread", "pack")
+
+#: What a wish may weigh, for or against a host.
+MOST_WEIGHT = 1e6
+
+#: Letters that the name of a task or its id may have in a record.
+MOST_LETTERS = 1024
 
 #: Hosts that one request may be placed on at once.
 MOST_HOSTS = 128
@@ -130,6 +137,9 @@ def _thousandths(claims: Mapping[str, Any]) -> dict[str, int]:
     return dict(claims)
 
 
+#: Ids of requests stand beside hosts and attempts in keys and fields of Redis.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
 _RELATIONS = ("only", "exclude", "same_host", "different_host")
 
 
@@ -158,6 +168,9 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidPlacement(
             f"sticky is {shown(sticky)}; it is a text of up to 255 letters that names what to stay by"
         )
+    must_stick = given.get("must_stick") or False
+    if not isinstance(must_stick, bool):
+        raise InvalidPlacement(f"must_stick is {shown(must_stick)}; it is true or false")
     strategy = given.get("strategy") or STRATEGIES[0]
     if strategy not in STRATEGIES:
         raise InvalidPlacement(f"strategy is {shown(strategy)}; it is one of {', '.join(STRATEGIES)}")
@@ -170,7 +183,7 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "same_host": _names("same_host", given.get("same_host")),
         "different_host": _names("different_host", given.get("different_host")),
         "sticky": sticky,
-        "must_stick": bool(given.get("must_stick")),
+        "must_stick": must_stick,
         "strategy": strategy,
     }
     for name, least, most in (("start_deadline", 0.1, 86400.0), ("placement_timeout", 0.0, 10.0**9)):
@@ -184,11 +197,62 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def as_json(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return placement options that can be used in the form in which a message carries them."""
+    plain = dict(given)
+    for name in _RELATIONS:
+        if plain.get(name) is not None:
+            plain[name] = list(_names(name, plain[name]))
+    if plain.get("requires") is not None:
+        plain["requires"] = str(Requirement.of(plain["requires"]))
+    if plain.get("prefers") is not None:
+        plain["prefers"] = {str(Requirement.of(wish)): weight for wish, weight in plain["prefers"].items()}
+    if plain.get("claims") is not None:
+        plain["claims"] = dict(plain["claims"])
+    return plain
+
+
+def check_record(request: Request) -> Request:
+    """Return *request*, which came from elsewhere, if each of its fields is what it must be, else InvalidPlacement."""
+    check_service(request.service)
+    names = (request.task_id, request.task)
+    fine = {
+        "id": isinstance(request.id, str) and _ID.fullmatch(request.id) is not None,
+        "gang": request.gang == "" or (isinstance(request.gang, str) and _ID.fullmatch(request.gang) is not None),
+        "task_id or task": all(isinstance(name, str) and 0 < len(name) <= MOST_LETTERS for name in names),
+        "prefers": all(abs(weight) <= MOST_WEIGHT for _, weight in request.prefers),
+        "sticky": request.sticky is None or isinstance(request.sticky, str),
+        "strategy": request.strategy in STRATEGIES,
+        "start_deadline": _is_number(request.start_deadline) and request.start_deadline > 0,
+        "max_attempts": _is_number(request.max_attempts) and request.max_attempts > 0,
+        "expires_at": request.expires_at is None or _is_number(request.expires_at),
+        "must_stick, is_late or keeps_errors": all(
+            isinstance(flag, bool) for flag in (request.must_stick, request.is_late, request.keeps_errors)
+        ),
+        **{name: all(isinstance(one, str) for one in getattr(request, name)) for name in _RELATIONS},
+    }
+    if wrong := [name for name, is_fine in fine.items() if not is_fine]:
+        raise InvalidPlacement(f"this is no request for a place, for its {wrong[0]}: {shown(request.to_dict())}")
+    return request
+
+
+def check_number(value: Any) -> Any:
+    """Return *value* if it is a finite number, else raise ValueError."""
+    if not _is_number(value):
+        raise ValueError(f"{shown(value)} is no number")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+
+
 def _prefers(given: object) -> Prefers:
     if not isinstance(given, Mapping):
         raise InvalidPlacement(f"prefers are {shown(given)}; write a dict such as {{\"model.loaded == 'sdxl'\": 10}}")
     return tuple(
-        (Requirement.of(wish), _number(f"the weight of {wish!r}", weight, -1e6, 1e6)) for wish, weight in given.items()
+        (Requirement.of(wish), _number(f"the weight of {wish!r}", weight, -MOST_WEIGHT, MOST_WEIGHT))
+        for wish, weight in given.items()
     )
 
 

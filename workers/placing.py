@@ -1,6 +1,7 @@
 """How a process takes part in placement: its tasks are handed over, its scheduler hears of them."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,11 +13,12 @@ from kombu import Message
 from managers.drivers import load_function
 from managers.errors import shown
 from scheduler import filters, weighers
+from scheduler.envelope import check_envelope
 from scheduler.errors import InvalidPlacement, TableUnavailable
 from scheduler.pending import Pending
 from scheduler.placer import Placer
 from scheduler.placing import PLACE_TASK, Placing, set_placing
-from scheduler.requests import Request
+from scheduler.requests import Request, check_number, check_record
 from scheduler.select import Selector
 from workers.config import PREFIX
 from workers.dispatch import conclude, dispatch
@@ -90,7 +92,9 @@ def selector(registry: Registry) -> Selector:
         try:
             number = float(multiplier or 1.0)
         except ValueError:
-            raise InvalidSettings(f"{PREFIX}WEIGHERS has {entry!r}; write NAME=MULTIPLIER, such as free=1.5") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise InvalidSettings(f"{PREFIX}WEIGHERS has {entry!r}; write NAME=MULTIPLIER, such as free=1.5")
         weighed[path] = (weighed[path][0] if path in weighed else load_function(path, f"{PREFIX}WEIGHERS"), number)
     return Selector(filters=(*filters.BUILT_IN, *own), weighers=weighed)
 
@@ -106,10 +110,17 @@ def announce(registry: Registry, what: Mapping[str, Any]) -> None:
         registry.placer.notice(str(what["shape"]))
         return
     try:
-        requests = [(Request.from_dict(values), message) for values, message in what["requests"]]
-        when = {name: what[name] for name in ("rank", "not_before", "timeout")}
+        requests = [
+            (check_record(Request.from_dict(values)), check_envelope(message)) for values, message in what["requests"]
+        ]
+        when = {
+            "rank": check_number(what["rank"]),
+            **{name: None if what[name] is None else check_number(what[name]) for name in ("not_before", "timeout")},
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidPlacement(f"this announces nothing: {shown(what)} ({error})") from error
+    if not requests or len({request.id for request, _ in requests}) < len(requests):
+        raise InvalidPlacement(f"this announces nothing, or one request twice: {shown(what)}")
     if (shape := Pending(registry.table).submit(requests, **when)) is not None:
         registry.placer.notice(shape)
 
