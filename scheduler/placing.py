@@ -58,7 +58,7 @@ class Placing:
     def __post_init__(self) -> None:
         self._paused_until = 0.0
         self._known: tuple[float, frozenset[str]] = (0.0, frozenset())
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, str, frozenset[str]]] = set()
 
     def submit(
         self,
@@ -96,13 +96,16 @@ class Placing:
 
     def warn_of_unknown_keys(self, request: Request) -> None:
         """Log the capabilities that *request* names and no host has ever reported, with the nearest that one has."""
-        if request.shape in self._warned or self._paused_until > time.monotonic():
+        asked = (request.task, request.service, request.keys)
+        if asked in self._warned or self._paused_until > time.monotonic():
+            return
+        known = self._keys(request.service)
+        if not known:
             return
         if len(self._warned) > 1000:  # a bound, not a number with a meaning
             self._warned.clear()
-        self._warned.add(request.shape)
-        known = self._keys(request.service)
-        for key in sorted(request.keys - known) if known else ():
+        self._warned.add(asked)
+        for key in sorted(request.keys - known):
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known)[:20])}"
             logger.warning("%s asks for %r, which no host has ever reported; %s", request.task, key, hint)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, cast
 
 from celery import Task
@@ -16,7 +17,7 @@ from managers.routing import check_service, service_queue
 from scheduler.envelope import Recording
 from scheduler.errors import InvalidPlacement
 from scheduler.placing import CLAIM_HEADER, PLACEMENT_HEADER, Placing, can_place, placing_of
-from scheduler.requests import OPTIONS, Request, check_options
+from scheduler.requests import OPTIONS, Request, as_json, check_options
 from scheduler.snapshot import HOST_SERVICE
 
 #: What says where a message shall go, and so that nobody else is asked.
@@ -55,12 +56,9 @@ class ScheduledTask(Task[Any, Any]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in vars(cls):
-            near = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.8)
-            if near and not hasattr(ScheduledTask, name):
-                raise TypeError(
-                    f"{cls.__name__} has an option {name!r}, which means nothing; did you mean {near[0]!r}?"
-                )
+        for name, value in vars(cls).items():
+            if not callable(value) and not hasattr(ScheduledTask, name) and (near := _misspelt(name)):
+                raise TypeError(f"{cls.__name__} has an option {name!r}, which means nothing; did you mean {near!r}?")
         check_options(cls._said())
 
     @property
@@ -86,20 +84,25 @@ class ScheduledTask(Task[Any, Any]):
 
         Raises:
             InvalidPlacement, InvalidRequirement: an option of the placement can't be used.
+            TypeError: an option looks like one of the placement's, and is none.
             NotAdopted: the application was given no managers, which placing needs.
             kombu.exceptions.OperationalError: neither Redis nor the broker answers.
         """
+        for name in options:
+            if near := _misspelt(name):
+                raise TypeError(f"{self.name} has no option {name!r}; did you mean {near!r}?")
         is_placed = self.is_placed(options)
         said = self._take_said(options)
         if not is_placed:
             return super().apply_async(args, kwargs, **options)
         asked = self._asked(said)
-        if asked.count > 1 and (tied := [name for name in _CANVAS if options.get(name)]):
+        # what is last in a chain is given an empty one
+        if asked.count > 1 and (tied := [name for name in _CANVAS if options.get(name) or options.get(name) == []]):
             raise InvalidPlacement(
                 f"{self.name} is to run on {asked.count} hosts at once, which {tied[0]} can't follow"
             )
         if said or self.app.conf.task_always_eager:
-            options["headers"] = {**(options.get("headers") or {}), PLACEMENT_HEADER: said}
+            options["headers"] = {**(options.get("headers") or {}), PLACEMENT_HEADER: as_json(said)}
         if self.app.conf.task_always_eager:
             return super().apply_async(args, kwargs, **options)
         return self._submit(placing_of(self.app), asked, args, kwargs, options)
@@ -207,7 +210,10 @@ class ScheduledTask(Task[Any, Any]):
 
         task_id = options.pop("task_id", None) or str(uuid.uuid4())
         task_ids = [task_id] if count == 1 else [f"{task_id}-{rank}" for rank in range(count)]
-        with self.app.producer_or_acquire(options.pop("producer", None)) as producer:
+        given, connection = options.pop("producer", None), options.pop("connection", None)
+        if connection is not None:
+            given = self.app.amqp.Producer(connection, auto_declare=False)
+        with self.app.producer_or_acquire(given) as producer:
             # the queue's exchange is named too: else a route for every task would lead it elsewhere
             options |= {"queue": service_queue("scheduler"), "exchange": "", "exchange_type": "direct"}
             sent = [
@@ -226,6 +232,16 @@ class _Asked:
     fields: dict[str, Any]
     count: int
     timeout: float | None
+
+
+@lru_cache(maxsize=1024)
+def _misspelt(name: str) -> str | None:
+    """Return the placement option that *name* was most likely meant to be, None if it is one or looks like none."""
+    if name in OPTIONS or name.startswith("_"):
+        return None
+    swapped = [option for option in OPTIONS if sorted(option) == sorted(name)]
+    near = swapped or difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.85)
+    return near[0] if near else None
 
 
 def _moment(value: Any) -> float | None:
