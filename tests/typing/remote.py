@@ -125,6 +125,30 @@ Volumes.grow.set(timeout=3).cast()  # type: ignore[call-arg]  # pyright: ignore[
 Volumes.grow.host = "a"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+# Where a method may run is said before the verb, which keeps its types.
+
+assert_type(Volumes.count.where("gb > 4", claims={"gb": 1}), Remote[[], int])
+assert_type(Volumes.grow.where("gb > 4", claims={"gb": 1}).call(disk="d"), list[int])
+assert_type(Volumes.grow.where({"zone": ["a", "b"]}, prefers={"ssd": 2}).cast("d"), AsyncResult[list[int]])
+assert_type(Volumes.grow.on("a").where("gb > 4").set(timeout=3).where(only=["a", "b"]).call("d", 2), list[int])
+assert_type(Volumes.grow.where("gb > 4", strategy="pack", must_stick=True, sticky="c").s("d"), Signature[list[int]])
+assert_type(Volumes.grow.where(same_host="t", different_host=["u"], exclude="b").si("d"), Signature[list[int]])
+assert_type(Volumes.grow.where(placement_timeout=3, start_deadline=5).delay("d"), AsyncResult[list[int]])
+assert_type(Volumes.count.where(max_attempts=2).call(), int)
+assert_type(Volumes.grow.where(requires="gb > 4").apply_async(("d",)), AsyncResult[list[int]])
+Volumes.grow.where("gb > 4").call()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Volumes.grow.where("gb > 4").call(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Volumes.grow.where("gb > 4").call("d", size=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Volumes.grow.where(claim={"gb": 1})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Volumes.grow.where(claims={"gb": "1"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+Volumes.grow.where(claims="gb")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Volumes.grow.where(only=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Volumes.grow.where(max_attempts="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Volumes.grow.where(count=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Volumes.grow.where(service="host")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Volumes.grow.where("gb > 4", "a")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+
+
 # What is not exposed is no task.
 
 assert_type(volumes.inner("d"), str)
