@@ -43,7 +43,7 @@ class MethodTask(ScheduledTask):
     typing = True  # wrong arguments fail at the caller, whatever the application thinks of that
     store_errors_even_if_ignored = True  # a cast that failed or expired can say so
 
-    service: str  # pyright: ignore[reportIncompatibleVariableOverride]  # a method has one, if any task may have none
+    service: str  # pyright: ignore[reportIncompatibleVariableOverride]  # a method always is of one
 
     @classmethod
     def _said(cls) -> dict[str, Any]:
