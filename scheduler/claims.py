@@ -33,13 +33,15 @@ avoided              hash    id -> hosts that did not begin it in time
 claims:<host>        hash    "<id>:<attempt>" -> task, service, boot, state (placed, running), times, amounts
 used                 hash    member -> the sum of its claims, by resource
 deadlines            zset    "<host> <id>:<attempt>" -> when it must have begun
+over                 zset    id of a request that has ended -> when that is forgotten too
 released             zset    "<host> <id>:<attempt>" -> when it was released, for an hour
-failing              hash    id -> kind (timeout, expired, revoked, attempts, lost) and why; its result is to be written
+failing              hash    id -> kind (timeout, expired, revoked, attempts, lost, unsendable, unreadable) and why; its
+                             result is to be written
 ended                list    attempts that ended, for the history
 ran, ran_at          hash    task id -> the host it was placed on last; when, so that old ones can go
 sticky, sticky_at    hash    what ``sticky`` names -> the host it was placed on last; when
 failures             hash    host -> what speaks against it since a task last succeeded there, and since when
-keys                 set     "<service>.<capability>" of all that was ever reported
+keys                 set     "<service>.<capability>" of all that was ever reported, up to a bound
 events               stream  what happened by which a request may fit that did not: what, host
 reaper, historian    text    the scheduler whose turn it is to reap; to write the history
 ===================  ======  ===========================================================================================
@@ -181,11 +183,10 @@ class Claims:
         return cast("str", self.table.script("start", [self.table.stamp(), host, request_id, attempt, by]))
 
     def release(
-        self, host: str, request_id: str, attempt: int, outcome: str, *, then: str = "over", seconds: float = 0.0,
-        why: str = "",
-    ) -> bool:  # fmt: skip
+        self, host: str, request_id: str, attempt: int, outcome: str, *, then: str = "over", why: str = ""
+    ) -> bool:
         """End a claim; return whether there was one. ``release.lua`` says what *then* may be."""
-        arguments = [self.table.stamp(), host, request_id, attempt, outcome, then, seconds, why]
+        arguments = [self.table.stamp(), host, request_id, attempt, outcome, then, why]
         return bool(self.table.script("release", arguments) == "released")
 
     def reap(self, limit: int = 1000) -> int:

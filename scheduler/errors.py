@@ -13,6 +13,10 @@ class TableUnavailable(SchedulerError, ConnectionError):
     """Raised when the capability table's Redis doesn't answer; the message names its address."""
 
 
+class TableFault(SchedulerError):
+    """Raised when the capability table's Redis refuses what it was asked, and would again; the message says what."""
+
+
 class NameTaken(SchedulerError):
     """Raised when another live worker holds a (service, host)."""
 

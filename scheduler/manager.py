@@ -51,7 +51,7 @@ class SchedulerManager(Manager[None], service_name="scheduler"):
         heard: dict[int, tuple[Report, list[str]]] = {}
         for report, service, word in self.table.store(valid):
             fates[word] += 1
-            if word == "stored" and report.claims is not None:
+            if word in {"stored", "old"} and report.claims is not None:
                 heard.setdefault(id(report), (report, []))[1].append(member_of(service, report.host))
             if word == "unknown":
                 logger.warning(

@@ -1,13 +1,17 @@
 """Requests that wait: recorded before anybody is told, parked by priority and arrival, given up in time."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from scheduler.envelope import from_json, to_json
 from scheduler.requests import Request
+from scheduler.snapshot import HOST_SERVICE
 from scheduler.table import Table
+
+logger = logging.getLogger(__name__)
 
 #: Seconds in which somebody should have looked at what was announced.
 ANNOUNCED = 5.0
@@ -81,8 +85,12 @@ class Pending:
         """Return the first that wait of *shape*, and note that somebody looks at it."""
         with self.table.reached():
             self.table.redis.zrem(self.table.key("announced"), shape)
-            units = cast("list[str]", self.table.redis.zrange(self.table.key(f"pending:{shape}"), 0, limit - 1))
-        return self._units(units, shape)
+            key = self.table.key(f"pending:{shape}")
+            units = cast("list[str]", self.table.redis.zrange(key, 0, limit - 1))
+            found = self._units(units, shape)
+            if orphans := set(units) - {unit.ids[0] for unit in found}:
+                self.table.redis.zrem(key, *orphans)  # Redis forgot what they asked
+        return found
 
     def overdue(self, now: float) -> list[Unit]:
         """Return those whose time to be placed is over."""
@@ -114,8 +122,9 @@ class Pending:
             ]
             placed = cast("list[Any]", self.table.redis.hmget(self.table.key("placed"), ids)) if ids else []
         waiting = self._units([unit for unit, host in zip(ids, placed, strict=True) if host is None], None)
-        gangs = self._units([gang for unit in waiting if (gang := unit.request.gang) and gang != unit.ids[0]], None)
-        return [*(unit for unit in waiting if unit.request.gang in {"", unit.ids[0]} or not gangs), *gangs]
+        of = self._units([unit.request.gang for unit in waiting if unit.request.gang], None)
+        gangs = {unit.ids[0]: unit for unit in of if len(unit.ids) > 1}  # which still waits as a whole
+        return [*gangs.values(), *(unit for unit in waiting if unit.request.gang not in gangs)]
 
     def known_keys(self) -> frozenset[str]:
         """Return ``<service>.<capability>`` of all that was ever reported."""
@@ -155,8 +164,13 @@ class Pending:
             if request is None or message is None:
                 self.finish(failed, "lost", "")  # Redis forgot what it was
                 continue
-            told = json.loads(found[failed])
-            failing.append(Failing(Request.from_json(request), told["kind"], told["why"], from_json(message)))
+            told, envelope = json.loads(found[failed]), from_json(message)
+            try:
+                known = Request.from_json(request)
+            except ValueError:
+                headers = envelope["headers"]  # all that can be read of it
+                known = Request(id=failed, task_id=headers["id"], task=headers["task"], service=HOST_SERVICE)
+            failing.append(Failing(known, told["kind"], told.get("why") or told["kind"], envelope))
         return failing
 
     def finish(self, request_id: str, outcome: str, why: str) -> bool:
@@ -173,13 +187,22 @@ class Pending:
             known = pipeline.execute()
         found = []
         for unit, text, gang, since, avoided in zip(units, *known, strict=True):
-            if text is not None:
-                ids = tuple(json.loads(gang)) if gang else (unit,)
-                request = Request.from_json(text)
-                if avoided:
-                    request = request.avoiding(json.loads(avoided))
-                found.append(Unit(ids, shape or unit_shape(request, len(ids)), request, float(since or 0.0)))
+            if text is None:
+                continue
+            ids = tuple(json.loads(gang)) if gang else (unit,)
+            try:
+                request = Request.from_json(text).avoiding(json.loads(avoided) if avoided else ())
+            except ValueError as error:
+                self._fail_unreadable(unit, shape, error)
+                continue
+            found.append(Unit(ids, shape or unit_shape(request, len(ids)), request, float(since or 0.0)))
         return found
+
+    def _fail_unreadable(self, unit: str, shape: str | None, error: Exception) -> None:
+        """Give a unit up that this version can't read, so that it holds up nobody."""
+        logger.error("request %s can't be read: %s", unit, error)
+        if shape is not None:
+            self.table.script("fail", [unit, shape, "unreadable", f"the scheduler can't read the request: {error}"])
 
 
 def unit_shape(request: Request, number: int) -> str:

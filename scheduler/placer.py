@@ -8,15 +8,17 @@ found by the next reading. What only the sweep placed is counted: it was missed.
 
 import logging
 import threading
-import uuid
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
+from kombu.exceptions import OperationalError
+
+from scheduler.chores import CHORES, Chores, Conclude
 from scheduler.claims import Claim, Claims, Place
 from scheduler.envelope import from_json
 from scheduler.errors import TableUnavailable
-from scheduler.explain import explain
-from scheduler.pending import Failing, Pending, Unit
+from scheduler.pending import Pending, Unit
 from scheduler.requests import Request
 from scheduler.select import INFEASIBLE, NOT_READY, Selection, Selector
 from scheduler.snapshot import Candidate, Snapshot
@@ -26,10 +28,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two sweeps, which look at every shape whatever was announced.
 SWEEP = 30.0
-#: Seconds between two looks at deadlines, etas, time-outs and failed requests.
-CHORES = 1.0
-#: Seconds that one scheduler reaps before another may.
-TURN = 5.0
 #: Seconds for which nothing is placed after a message could not be sent.
 PAUSE = 1.0
 #: Requests of one shape that are fetched at once.
@@ -41,8 +39,6 @@ TRIES = 5
 
 #: Sends a claimed task to its host: the claim and the Celery message.
 Dispatch = Callable[[Claim, Any], None]
-#: Writes the result of a request that failed.
-Conclude = Callable[[Failing], None]
 
 
 class Placer:
@@ -67,12 +63,10 @@ class Placer:
         self.pending = Pending(table)
         self.selector = selector or Selector()
         self._dispatch = dispatch
-        self._conclude = conclude
-        self._prune = prune
         self._revoked = revoked
+        self._chores = Chores(self, conclude=conclude, prune=prune, revoked=revoked)
         #: Called after ``notice``, by whoever waits for it.
         self.on_notice: Callable[[], None] = lambda: None
-        self._known_revoked: set[str] = set()
         self._is_anything_new = True
         self._noticed: set[str] = set()
         self._noticing = threading.Lock()
@@ -83,7 +77,6 @@ class Placer:
         self._sweep_at = 0.0
         #: When deadlines, etas, time-outs and failed requests are looked at next.
         self.chores_at = 0.0
-        self._name = uuid.uuid4().hex
         #: What was last said of a shape that found no host, so that it is logged once.
         self._told: dict[str, str] = {}
 
@@ -102,8 +95,9 @@ class Placer:
         now = self.table.now()
         self._is_anything_new |= is_anything_new
         if now >= self.chores_at:
-            self._do_chores(now)
             self.chores_at = now + CHORES
+            self._chores.do(now, self._undecided)
+            self._undecided.clear()
         if now < self._paused_until:
             return
         self._paused_until = 0.0
@@ -114,7 +108,8 @@ class Placer:
         is_anything_new, self._is_anything_new = self._is_anything_new, False
         try:
             shapes = self.pending.shapes()
-            self._place(shapes if is_anything_new else [shape for shape in shapes if shape in noticed])
+            first = [shape for shape in shapes if shape in noticed]
+            self._place([*first, *(shape for shape in shapes if shape not in noticed)] if is_anything_new else first)
             if now >= self._sweep_at:
                 self._sweep(is_first=self._sweep_at == 0.0)
                 self._sweep_at = now + SWEEP
@@ -131,10 +126,11 @@ class Placer:
         """Place what of *shapes* finds a host; return how many."""
         if not shapes:
             return 0
-        snapshot, placed = self.snapshot(), 0
-        for shape in shapes:
-            if self._paused_until:
-                self._is_anything_new = True
+        snapshot, placed, began = self.snapshot(), 0, time.monotonic()
+        for looked_at, shape in enumerate(shapes):
+            if self._paused_until or time.monotonic() - began > CHORES:
+                with self._noticing:  # chores are due, and then the rest
+                    self._noticed.update(shapes[looked_at:])
                 break
             try:
                 placed += self._place_shape(shape, snapshot)
@@ -160,6 +156,7 @@ class Placer:
                     self._tell(unit, cast("Selection", selection))
                     return placed
                 placed += word == "claimed"
+            tries += not placed  # what is gone should not be found again
             if self._paused_until:
                 return placed
             if placed >= MOST:
@@ -206,10 +203,14 @@ class Placer:
         )
         try:
             self._dispatch(claim, from_json(place.message))
-        except Exception as error:  # noqa: BLE001  # whatever it is, nobody will begin this
+        except (OperationalError, OSError) as error:
             logger.error("%s[%s] can't be sent and waits: %s", request.task, request.task_id, error)  # noqa: TRY400
-            self.claims.release(place.host, request.id, place.attempt, "unsent", then="unsent")
+            self.claims.release(place.host, request.id, place.attempt, "unsent", then="anew")
             self._paused_until = self.table.now() + PAUSE
+        except Exception as error:
+            logger.exception("%s[%s] can't be sent at all", request.task, request.task_id)
+            why = f"{request.task} can't be sent to {place.host}: {type(error).__name__}: {error}"
+            self.claims.release(place.host, request.id, place.attempt, "unsendable", then="failing", why=why)
 
     def _is_unwanted(self, unit: Unit) -> bool:
         """Give *unit* up if it was revoked or has expired; return whether it was."""
@@ -236,60 +237,9 @@ class Placer:
         )  # fmt: skip
 
     def _sweep(self, *, is_first: bool) -> None:
-        placed = self._place(self.pending.shapes())
+        with self._noticing:
+            others = {*self._noticed, *self._undecided}
+        placed = self._place([shape for shape in self.pending.shapes() if shape not in others])
         if placed and not is_first:
             logger.warning("the sweep placed %d requests that no event had woken", placed)
             self.table.count("requests_placed_by_sweep", placed)
-
-    def _do_chores(self, now: float) -> None:
-        self._revoke()
-        with self._noticing:
-            self._noticed |= self._undecided
-        self._undecided.clear()
-        if self.table.take_turn("reaper", self._name, TURN):
-            self._prune()
-            if ended := self.claims.reap():
-                logger.warning("%d tasks were not begun in time and are placed elsewhere", ended)
-            self._give_up(now)
-            for failing in self.pending.failing():
-                self._finish(failing)
-        for shape in self.pending.announced(now):
-            logger.info("nobody had taken what was announced of %s", shape)
-            self.table.count("requests_announced_again")
-            self.notice(shape)
-
-    def _revoke(self) -> None:
-        """Give up what waits and was revoked since the last look."""
-        revoked = set(self._revoked())
-        for unit in self.pending.waiting_of(revoked - self._known_revoked):
-            self.pending.fail(unit, "revoked", "revoked before it was placed")
-        self._known_revoked = revoked
-
-    def _give_up(self, now: float) -> None:
-        """End the wait of those whose time is over, and say why they found no host."""
-        overdue = self.pending.overdue(now)
-        if not overdue:
-            return
-        snapshot = self.snapshot()
-        for unit in overdue:
-            request = self.pending.knowing(unit.request)
-            if request.expires_at is not None and request.expires_at <= now:
-                self.pending.fail(unit, "expired", "expired before it was placed")
-                continue
-            why = str(explain(request, snapshot, self.selector, count=len(unit.ids)))
-            waited = now - unit.since
-            self.pending.fail(unit, "timeout", f"no valid host for {request.task} within {waited:.1f} s; {why}")
-
-    def _finish(self, failing: Failing) -> None:
-        try:
-            self._conclude(failing)
-        except Exception:
-            logger.exception("the end of %s[%s] is not told yet", failing.request.task, failing.request.task_id)
-            return
-        self.pending.finish(failing.request.id, OUTCOMES[failing.kind], failing.why)
-
-
-#: What the history calls the end of a request that failed.
-OUTCOMES = {
-    "timeout": "unplaced", "attempts": "unplaced", "expired": "expired", "revoked": "revoked", "lost": "lost"
-}  # fmt: skip

@@ -81,7 +81,7 @@ class Placing:
             shape = self._record(requests, rank=rank, not_before=not_before, timeout=timeout)
         except TableUnavailable as error:
             logger.warning("%s goes to the scheduler unrecorded: %s", requests[0][0].task, error)
-            carried = [[request.to_dict(), message] for request, message in requests]
+            carried = [[{**request.to_dict(), "is_carried": True}, message] for request, message in requests]
             self._announce({"requests": carried, "rank": rank, "not_before": not_before, "timeout": timeout}, producer)
             return
         if shape is None:

@@ -54,6 +54,8 @@ class Request:
     max_attempts: int = 3
     #: Celery's ``acks_late``: it may be run twice.
     is_late: bool = False
+    #: Whether it came by a message, which a broker may deliver again.
+    is_carried: bool = False
     #: Whether its failure is kept in the result backend.
     keeps_errors: bool = True
     #: The id of the first of a gang, which is placed together; "" where there is none.

@@ -95,6 +95,9 @@ def _candidate(row: Host, machine: Host | None, failures: int) -> Candidate:
     used: dict[str, int] = {}
     for part in rows:
         member = member_of(part.service, part.host)
+        for name in part.capabilities:
+            for known in (owners, total, used):
+                known.pop(name, None)
         capabilities.update(part.capabilities)
         for resource, amount in totals(part.capabilities).items():
             owners[resource], total[resource], used[resource] = member, amount, part.used.get(resource, 0)

@@ -31,12 +31,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from managers.reports import Report
 from scheduler.amounts import totals
 from scheduler.connections import shown
-from scheduler.errors import HostNotFound, TableUnavailable
+from scheduler.errors import HostNotFound, TableFault, TableUnavailable
 from scheduler.hosts import (
     MISSED,
     Host,
@@ -51,6 +51,9 @@ from scheduler.hosts import (
 )
 
 logger = logging.getLogger(__name__)
+
+#: What a Redis says that will answer again.
+_FOR_NOW = ("OOM", "READONLY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
 
 _LUA = Path(__file__).parent / "lua"
 
@@ -309,6 +312,8 @@ class Table:
         try:
             yield
         except (RedisError, OSError) as error:
+            if isinstance(error, ResponseError) and not str(error).startswith(_FOR_NOW):
+                raise TableFault(f"the capability table's Redis refuses what it was asked: {error}") from error
             raise TableUnavailable(
                 f"the capability table's Redis at {self._url or 'its address'} does not answer: {error};"
                 " check CELERIAC_TABLE_URL and that Redis runs"

@@ -187,6 +187,10 @@ class ScheduledTask(Task[Any, Any]):
 
         def record(message: dict[str, Any]) -> None:
             headers = message["headers"]
+            fields = dict(asked.fields)
+            if count > 1:  # should one of them be placed again, it still has a host of its own
+                mates = {one for one in task_ids if one != headers["id"]}
+                fields["different_host"] = tuple(sorted(mates.union(fields["different_host"])))
             request = Request(
                 id=ids[len(recorded)],
                 task_id=headers["id"],
@@ -194,7 +198,7 @@ class ScheduledTask(Task[Any, Any]):
                 gang=ids[0] if count > 1 else "",
                 expires_at=_moment(headers.get("expires")),
                 keeps_errors=not headers.get("ignore_result") or bool(self.store_errors_even_if_ignored),
-                **asked.fields,
+                **fields,
             )
             recorded.append((request, message))
             if len(recorded) == count:

@@ -30,7 +30,6 @@ class Release:
     claim: Mapping[str, Any]
     outcome: str
     then: str = "over"
-    seconds: float = 0.0
     why: str = ""
 
 
@@ -101,7 +100,7 @@ class Holding:
         claim = release.claim
         self._claims.release(
             self._host, claim["id"], claim["attempt"], release.outcome,
-            then=release.then, seconds=release.seconds, why=release.why,
+            then=release.then, why=release.why,
         )  # fmt: skip
 
     def _next(self) -> Release | None:

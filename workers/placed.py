@@ -132,7 +132,7 @@ class PlacedRequest(Request):
         elif isinstance(error, Retry):
             self._end("retried")
         elif self._is_returned and (self._already_cancelled or isinstance(error, Reject)):  # type: ignore[attr-defined]
-            self._end("returned", then="returned", seconds=registry_of(self.task.app).settings.start_deadline)
+            self._end("returned", then="anew")
         elif isinstance(error, Ignore):
             self._end("ignored")
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):

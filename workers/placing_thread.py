@@ -3,9 +3,10 @@
 import logging
 import threading
 
+from scheduler.chores import CHORES
 from scheduler.errors import TableUnavailable
 from scheduler.events import Events
-from scheduler.placer import CHORES, Placer
+from scheduler.placer import Placer
 
 logger = logging.getLogger(__name__)
 

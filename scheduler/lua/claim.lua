@@ -11,6 +11,7 @@
 -- disabled, changed (it reported anew since), full:<resource>, or fits, where too few do.
 local now = moment(ARGV[1])
 local unit, shape = ARGV[2], ARGV[3]
+local within = assert(tonumber(ARGV[4]), 'seconds in which a host must begin') -- before anything is written
 local ids = {}
 for i = 8, #ARGV do ids[#ids + 1] = ARGV[i] end
 
@@ -23,6 +24,7 @@ local function tell(id, host, attempt, document)
 end
 
 if redis.call('HEXISTS', key('placed'), ids[1]) == 1 then
+  unpark(unit, shape)
   for _, id in ipairs(ids) do
     local host, attempt = redis.call('HGET', key('placed'), id), redis.call('HGET', key('attempts'), id)
     local held = host and redis.call('HGET', key('claims:' .. host), id .. ':' .. attempt)
@@ -81,7 +83,7 @@ for i, candidate in ipairs(fitting) do
   redis.call('HSET', key('placed'), id, host)
   redis.call('HSET', key('ran'), request.task_id, host)
   redis.call('ZADD', key('ran_at'), seconds(now), request.task_id)
-  redis.call('ZADD', key('deadlines'), seconds(now + ARGV[4]), host .. ' ' .. field)
+  redis.call('ZADD', key('deadlines'), seconds(now + within), host .. ' ' .. field)
   if ARGV[6] ~= '' then
     redis.call('HSET', key('sticky'), ARGV[6], host)
     redis.call('ZADD', key('sticky_at'), seconds(now), ARGV[6])

@@ -11,6 +11,6 @@ if held then
     write_down({id = ARGV[2], attempt = 0, task_id = request.task_id, task = request.task, service = request.service},
       request, ARGV[3], now, ARGV[4])
   end
-  forget(ARGV[2], request.task_id)
+  forget(ARGV[2], request.task_id, now)
 end
 return 1

@@ -16,7 +16,10 @@ end
 if answer == 'ok' then
   local stale_at = seconds(now + ARGV[3])
   for i = 4, #ARGV do
-    if tonumber(redis.call('ZSCORE', key('presence'), ARGV[i]) or 0) <= now then wake('back', ARGV[i]) end
+    if tonumber(redis.call('ZSCORE', key('presence'), ARGV[i]) or 0) <= now then
+      local _, host = split(ARGV[i])
+      wake('back', host)
+    end
     redis.call('ZADD', key('presence'), stale_at, ARGV[i])
   end
 end

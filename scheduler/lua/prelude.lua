@@ -1,6 +1,13 @@
 -- What the scripts of claims and requests share; put before each of them. Its keys stand in scheduler/claims.py.
 local prefix = KEYS[1]
 
+local KNOWN = 600 -- seconds for which the id of a request that is over is known
+local CARRIED = 172800 -- the same, of one that came by a message, which a broker may deliver again much later
+local FORGIVEN = 600 -- seconds after which what failed on a host is forgiven; scheduler.claims has it too
+local MOST_ENDED = 100000 -- attempts that wait for the history
+local MOST_EVENTS = 10000 -- events in the stream
+local MOST_KEYS = 10000 -- capabilities whose names are known
+
 local function key(name) return prefix .. name end
 
 local function moment(stamp)
@@ -18,7 +25,7 @@ local function count(counter) redis.call('HINCRBY', key('counters'), counter, 1)
 
 -- Something changed by which a request may fit that did not fit before.
 local function wake(what, host)
-  redis.call('XADD', key('events'), 'MAXLEN', '~', 10000, '*', 'what', what, 'host', host)
+  redis.call('XADD', key('events'), 'MAXLEN', '~', MOST_EVENTS, '*', 'what', what, 'host', host)
 end
 
 local function withdraw(amounts, sign)
@@ -66,13 +73,17 @@ local function write_down(claim, request, outcome, now, why)
     service = claim.service, host = claim.host, outcome = outcome, claims = request and request.claims or claim.amounts,
     submitted_at = redis.call('HGET', key('submitted'), claim.id) or claim.placed_at,
     placed_at = claim.placed_at, started_at = claim.started_at, ended_at = seconds(now), reasons = why}))
-  if redis.call('LLEN', key('ended')) > 100000 then
+  if redis.call('LLEN', key('ended')) > MOST_ENDED then
     redis.call('LPOP', key('ended'))
     count('history_dropped')
   end
 end
 
-local function forget(id, task_id)
+-- Forgets a request that is over. Its id is known for a while: what recorded it may come again.
+local function forget(id, task_id, now)
+  local held = redis.call('HGET', key('requests'), id)
+  local remembered = held and cjson.decode(held).is_carried and CARRIED or KNOWN
+  redis.call('ZADD', key('over'), seconds(now + remembered), id)
   for _, name in ipairs({'requests', 'messages', 'submitted', 'orders', 'until', 'attempts', 'strikes', 'avoided', 'placed'}) do
     redis.call('HDEL', key(name), id)
   end
@@ -93,53 +104,74 @@ local function end_claim(claim)
   return is_current
 end
 
+-- Whether a newer request of the same task was recorded, as by a retry: then that one is the task's.
+local function has_successor(claim)
+  local open = redis.call('HGET', key('open'), claim.task_id)
+  return open and open ~= claim.id
+end
+
 -- A request whose place came to nothing waits for another one; after max_attempts for which it may be to blame it fails.
-local function place_again(id, now, why, avoided, is_fault)
-  local held = redis.call('HGET', key('requests'), id)
-  if not held then return end
-  local request = cjson.decode(held)
+local function place_again(claim, request, now, why, avoided, is_fault)
+  if not request then return end
+  if has_successor(claim) then return forget(claim.id, claim.task_id, now) end
   if avoided then
-    local known = redis.call('HGET', key('avoided'), id)
+    local known = redis.call('HGET', key('avoided'), claim.id)
     local hosts = known and cjson.decode(known) or {}
     hosts[#hosts + 1] = avoided
-    redis.call('HSET', key('avoided'), id, cjson.encode(hosts))
+    redis.call('HSET', key('avoided'), claim.id, cjson.encode(hosts))
   end
-  if is_fault and redis.call('HINCRBY', key('strikes'), id, 1) >= request.max_attempts then
-    redis.call('HSET', key('failing'), id, cjson.encode({kind = 'attempts', why = why}))
+  if is_fault and redis.call('HINCRBY', key('strikes'), claim.id, 1) >= request.max_attempts then
+    redis.call('HSET', key('failing'), claim.id, cjson.encode({kind = 'attempts', why = why}))
   else
-    park(id, request.shape, redis.call('HGET', key('orders'), id), now)
-    local until_when = redis.call('HGET', key('until'), id)
-    if until_when then redis.call('ZADD', key('timeouts'), until_when, id) end
+    park(claim.id, request.shape, redis.call('HGET', key('orders'), claim.id), now)
+    local until_when = redis.call('HGET', key('until'), claim.id)
+    if until_when then redis.call('ZADD', key('timeouts'), until_when, claim.id) end
   end
   wake('again', avoided or '')
 end
 
--- Adds to what speaks against a host; what is older than 10 minutes is forgiven.
+-- What a host ran is over there, and nobody knows how it ended: it is lost, unless it may run twice.
+local function lose(claim, now, why, avoided)
+  count('claims_lost')
+  local held = redis.call('HGET', key('requests'), claim.id)
+  if not end_claim(claim) or not held then return end
+  local request = cjson.decode(held)
+  write_down(claim, request, 'lost', now, why)
+  if claim.is_late or has_successor(claim) then
+    place_again(claim, request, now, why, avoided, true)
+  else
+    redis.call('HSET', key('failing'), claim.id, cjson.encode({kind = 'lost', why = why}))
+    wake('lost', claim.host)
+  end
+end
+
+-- What a host had not begun is placed elsewhere.
+local function move(claim, now, why, outcome, avoided)
+  local held = redis.call('HGET', key('requests'), claim.id)
+  if not end_claim(claim) or not held then return end
+  local request = cjson.decode(held)
+  write_down(claim, request, outcome, now, why)
+  place_again(claim, request, now, why, avoided, avoided ~= nil)
+end
+
+-- Adds to what speaks against a host; what is older is forgiven.
 local function note_failure(host, now, weight)
   local number, at = string.match(redis.call('HGET', key('failures'), host) or '0 0', '^(%S+) (%S+)$')
-  if now - at > 600 then number = 0 end
+  if now - at > FORGIVEN then number = 0 end
   redis.call('HSET', key('failures'), host, string.format('%d %.3f', number + weight, now))
 end
 
--- A host, or one life of it, is over: what it had not begun is placed again, what it ran is lost unless it may run
--- twice. is_over(claim) says which of its claims are meant.
+-- A host, or one life of it, is over. is_over(claim) says which of its claims are meant.
 local function end_host(host, now, why, is_over)
   local held = redis.call('HGETALL', key('claims:' .. host))
   for i = 2, #held, 2 do
     local claim = cjson.decode(held[i])
     if is_over(claim) then
-      local begun = claim.state == 'running'
-      local request = redis.call('HGET', key('requests'), claim.id)
-      local is_current = end_claim(claim)
-      count(begun and 'claims_lost' or 'claims_moved')
-      if is_current then
-        write_down(claim, request and cjson.decode(request), begun and 'lost' or 'moved', now, why)
-        if begun and not claim.is_late then
-          redis.call('HSET', key('failing'), claim.id, cjson.encode({kind = 'lost', why = why}))
-          wake('lost', host)
-        else
-          place_again(claim.id, now, why, nil, begun)
-        end
+      if claim.state == 'running' then
+        lose(claim, now, why, nil)
+      else
+        count('claims_moved')
+        move(claim, now, why, 'moved', nil)
       end
     end
   end
@@ -152,5 +184,6 @@ local function remove(member, now, why)
     redis.call('HDEL', key(name), member)
   end
   redis.call('ZREM', key('presence'), member)
+  redis.call('HDEL', key('failures'), host)
   end_host(host, now, host .. ' ' .. why, function(claim) return claim.service == service end)
 end

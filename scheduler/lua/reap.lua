@@ -7,30 +7,25 @@ local now = moment(ARGV[1])
 local ended = 0
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', seconds(now), 'LIMIT', 0, ARGV[2])) do
   local host, field = string.match(entry, '^(%S+) (%S+)$')
-  local held = redis.call('HGET', key('claims:' .. host), field)
+  local held = host and redis.call('HGET', key('claims:' .. host), field)
   redis.call('ZREM', key('deadlines'), entry)
   if held then
-    local claim = cjson.decode(held)
-    local request = redis.call('HGET', key('requests'), claim.id)
-    local why = host .. ' did not begin it in time'
     note_failure(host, now, 3)
     count('claims_missed')
     ended = ended + 1
-    if end_claim(claim) then
-      write_down(claim, request and cjson.decode(request), 'missed', now, why)
-      place_again(claim.id, now, why, host, true)
-    end
+    move(cjson.decode(held), now, host .. ' did not begin it in time', 'missed', host)
   end
 end
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', seconds(now), 'LIMIT', 0, ARGV[2])) do
   local unit, shape = string.match(entry, '^(%S+) (%S+)$')
   redis.call('ZREM', key('delayed'), entry)
-  local order = redis.call('HGET', key('orders'), unit)
+  local order = unit and redis.call('HGET', key('orders'), unit)
   if order then
     park(unit, shape, order, now)
     wake('due', '')
   end
 end
+redis.call('ZREMRANGEBYSCORE', key('over'), '-inf', now)
 redis.call('ZREMRANGEBYSCORE', key('released'), '-inf', now - 3600)
 for _, name in ipairs({'ran', 'sticky'}) do
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', key(name .. '_at'), '-inf', now - 86400, 'LIMIT', 0, ARGV[2])) do

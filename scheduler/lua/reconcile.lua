@@ -2,12 +2,14 @@
 -- longer runs has ended. Then what is used is counted anew from the claims that exist.
 -- KEYS  the prefix of all keys
 -- ARGV  now ('' = this server's clock), host, boot, when it looked (seconds since 1970, fleet's clock), seconds in which
---       a claim that it did not list yet may have begun, the claims that it runs (JSON, in the form of claims:<host>)
+--       a claim that it did not list yet may have begun, the claims that it runs (JSON, in the form of claims:<host>),
+--       then the members that the reporter holds
 -- Returns {adopted, dropped, repaired}: how many claims were added and ended, and how many sums were wrong.
 local now = moment(ARGV[1])
 local host, looked_at = ARGV[2], tonumber(ARGV[4])
 local adopted, dropped, repaired = 0, 0, 0
-local runs = {}
+local mine, runs = {}, {} -- another worker may hold other services of the same host
+for i = 7, #ARGV do mine[ARGV[i]] = true end
 for _, claim in ipairs(cjson.decode(ARGV[6])) do
   local field = claim.id .. ':' .. claim.attempt
   runs[field] = true
@@ -24,20 +26,10 @@ end
 local held = redis.call('HGETALL', key('claims:' .. host))
 for i = 1, #held, 2 do
   local claim = cjson.decode(held[i + 1])
-  if claim.state == 'running' and not runs[held[i]] and tonumber(claim.started_at) + ARGV[5] < looked_at then
+  if claim.state == 'running' and mine[claim.service .. '/' .. host] and not runs[held[i]] and tonumber(claim.started_at) + ARGV[5] < looked_at then
     dropped = dropped + 1
     count('claims_dropped')
-    local request = redis.call('HGET', key('requests'), claim.id)
-    if end_claim(claim) then
-      local why = host .. ' says that it no longer runs it, and told nobody how it ended'
-      write_down(claim, request and cjson.decode(request), 'lost', now, why)
-      if claim.is_late then
-        place_again(claim.id, now, why, host, true)
-      else
-        redis.call('HSET', key('failing'), claim.id, cjson.encode({kind = 'lost', why = why}))
-        wake('lost', host)
-      end
-    end
+    lose(claim, now, host .. ' says that it no longer runs it, and told nobody how it ended', host)
   end
 end
 local sums = {}

@@ -1,8 +1,8 @@
 -- A claim ends with its task, however that ended.
 -- KEYS  the prefix of all keys
--- ARGV  now ('' = this server's clock), host, id, attempt, outcome, what becomes of the request: "over", "again" (it is
---       placed anew, not on this host if another will do), "unsent" (the same, and it was not its fault) or "returned"
---       (its message waits in this host's queue once more, for so many seconds), those seconds, why
+-- ARGV  now ('' = this server's clock), host, id, attempt, outcome, what becomes of the request: "over"; "again" (it is
+--       placed anew, not on this host if another will do), "anew" (the same, and nobody is to blame) or "failing" (no
+--       host can ever get it), why
 -- Returns "released", or "gone" where there is no such claim.
 local now = moment(ARGV[1])
 local host, field = ARGV[2], ARGV[3] .. ':' .. ARGV[4]
@@ -11,13 +11,6 @@ redis.call('ZADD', key('released'), seconds(now), host .. ' ' .. field)
 local held = redis.call('HGET', key('claims:' .. host), field)
 if not held then return 'gone' end
 local claim = cjson.decode(held)
-if ARGV[6] == 'returned' then
-  redis.call('ZREM', key('released'), host .. ' ' .. field)
-  claim.state, claim.started_at = 'placed', nil
-  redis.call('HSET', key('claims:' .. host), field, cjson.encode(claim))
-  redis.call('ZADD', key('deadlines'), seconds(now + ARGV[7]), host .. ' ' .. field)
-  return 'released'
-end
 local request = redis.call('HGET', key('requests'), claim.id)
 if ARGV[5] == 'lost' then
   note_failure(host, now, 3)
@@ -27,14 +20,16 @@ elseif ARGV[5] == 'done' then
   redis.call('HDEL', key('failures'), host)
 end
 if not end_claim(claim) then return 'released' end
-if ARGV[6] == 'unsent' then
-  park(claim.id, cjson.decode(request).shape, redis.call('HGET', key('orders'), claim.id), now)
-  return 'released'
-end
-write_down(claim, request and cjson.decode(request), ARGV[5], now, ARGV[8] ~= '' and ARGV[8] or nil)
+request = request and cjson.decode(request)
+local why = ARGV[7] ~= '' and ARGV[7] or nil
+write_down(claim, request, ARGV[5], now, why)
 if ARGV[6] == 'again' then
-  place_again(claim.id, now, ARGV[8], host, true)
+  place_again(claim, request, now, why, host, true)
+elseif ARGV[6] == 'anew' then
+  place_again(claim, request, now, why, nil, false)
+elseif ARGV[6] == 'failing' then
+  redis.call('HSET', key('failing'), claim.id, cjson.encode({kind = ARGV[5], why = why}))
 else
-  forget(claim.id, claim.task_id)
+  forget(claim.id, claim.task_id, now)
 end
 return 'released'

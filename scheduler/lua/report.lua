@@ -30,7 +30,9 @@ for i = 2, #ARGV, 6 do
           last.changed, is_news = sequence, true
           local service = split(member)
           for name in pairs(cjson.decode(ARGV[i + 4])) do
-            redis.call('SADD', key('keys'), service .. '.' .. name)
+            if redis.call('SCARD', key('keys')) < MOST_KEYS then
+              redis.call('SADD', key('keys'), service .. '.' .. name)
+            end
           end
         end
         last.known = sequence

@@ -4,11 +4,13 @@
 --       not before (seconds since 1970, or ''), seconds until it is given up ('' = never), its expiry (since 1970, or
 --       ''), then for each request: id, task id, document (JSON), message (JSON)
 -- Returns "recorded" if a scheduler must be told of the shape; "told" if one was and has yet to look, "later" if its
--- time has yet to come, "known" if it was recorded before.
+-- time has yet to come, "known" if it was recorded before, "over" if it has even ended since.
 local now = moment(ARGV[1])
 local unit, shape = ARGV[2], ARGV[3]
 if redis.call('HEXISTS', key('requests'), unit) == 1 then return 'known' end
-local order = string.format('%.0f', tonumber(ARGV[4]) * 2 ^ 40 + redis.call('INCR', key('arrivals')))
+if redis.call('ZSCORE', key('over'), unit) then return 'over' end
+local rank = assert(tonumber(ARGV[4]), 'rank')
+local order = string.format('%.0f', rank * 2 ^ 40 + redis.call('INCR', key('arrivals')))
 local ids = {}
 for i = 8, #ARGV, 4 do
   ids[#ids + 1] = ARGV[i]

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
+from scheduler.chores import CHORES, TURN
 from scheduler.events import Events
 from scheduler.pending import ANNOUNCED
-from scheduler.placer import CHORES, SWEEP, TURN, Placer
+from scheduler.placer import SWEEP, Placer
 from scheduler.placing import Placing
 from scheduler.requests import Request
 from workers.testing.timeline import Timeline
