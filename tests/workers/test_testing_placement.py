@@ -129,8 +129,21 @@ def test_who_waits_for_what_fits_nowhere_is_told_why(cluster: Cluster, placed: M
     result = placed(requires="zone == 'a'", claims={"gpus": 2}).delay()
 
     with pytest.raises(
-        ResultTimeout, match=r"waits for a place, and 0/2 hosts: .*nearest: a lacks gpus >= 2 \(free: 1\)"
+        ResultTimeout, match=r"it waits for a place; 0/2 hosts: .*nearest: a lacks gpus >= 2 \(free: 1\)"
     ):
+        result.get()
+
+
+@pytest.mark.parametrize(
+    ("until", "said"), [("eta", "it waits for its eta"), ("scheduler", "it waits for a scheduler, of which none is up")]
+)
+def test_who_waits_for_time_or_a_scheduler_is_told_so(cluster: Cluster, placed: Maker, until: str, said: str) -> None:
+    cluster.add_host("a", {"gpus": 1})
+    if until == "scheduler":
+        cluster.fail("scheduler")
+    result = placed(claims={"gpus": 1}).apply_async(countdown=10 if until == "eta" else None)
+
+    with pytest.raises(ResultTimeout, match=said):
         result.get()
 
 
@@ -289,6 +302,17 @@ def test_a_countdown_comes_before_the_wait_for_a_place(cluster: Cluster, placed:
     cluster.advance(1)
 
     assert result.get() == "a"
+
+
+def test_a_countdown_ends_on_time_though_nothing_else_happens(cluster: Cluster, placed: Maker, ran: list[Any]) -> None:
+    cluster.add_host("a")
+    placed(claims={"slots": 1}).apply_async(countdown=0.5)
+
+    cluster.advance(0.49)
+    assert ran == []
+    cluster.advance(0.01)
+
+    assert ran == [("a", None)]
 
 
 def test_what_expires_while_it_waits_is_revoked(cluster: Cluster, placed: Maker, ran: list[Any]) -> None:

@@ -32,6 +32,7 @@ from scheduler.manager import SchedulerManager
 from scheduler.pending import Pending
 from scheduler.placing import placing_of, set_placing
 from scheduler.requests import Request, check_options
+from scheduler.select import FEASIBLE
 from scheduler.snapshot import HOST_SERVICE
 from scheduler.table import Table
 from workers.adoption import equip, register_manager
@@ -387,7 +388,12 @@ class Cluster:
 
     def _waits(self, task_id: str) -> str:
         for unit in Pending(self.table).waiting_of([task_id]):
-            return str(self._explain(unit.request, len(unit.ids)))
+            if self.table.redis.zscore(self.table.key("delayed"), f"{unit.ids[0]} {unit.shape}") is not None:
+                return "waits for its eta"
+            found = self._explain(unit.request, len(unit.ids))
+            if found.verdict == FEASIBLE:
+                return f"waits for a scheduler, of which none is up, or none was told; {found}"
+            return f"waits for a place; {found}"
         return ""
 
     def _explain(self, request: Request, count: int) -> Explanation:

@@ -150,7 +150,7 @@ class RecordedApp(Celery):
         self._published = published
         #: Has every worker know that nobody wants these tasks.
         self.revoke = revoke
-        #: Says what a task waits for, if it is a place.
+        #: Says what a task waits for that has no place yet.
         self.waits = waits
         #: Has the hosts do what there is to do.
         self.run = run
@@ -248,8 +248,8 @@ class Results(KeyValueStoreBackend):
         self.app.run()
         meta = self.get_task_meta(task_id)
         if meta["status"] not in self.READY_STATES:
-            if place := self.app.waits(task_id):
-                raise ResultTimeout(f"task {task_id} has no result: it waits for a place, and {place}")
+            if waits := self.app.waits(task_id):
+                raise ResultTimeout(f"task {task_id} has no result: it {waits}")
             queues = ", ".join(sorted({waiting.queue for waiting in self.app.recorder.waiting})) or "none"
             raise ResultTimeout(
                 f"task {task_id} has no result, and no host has anything left to do now: is a host up that takes from"
