@@ -1,5 +1,6 @@
 """Why a request fits or doesn't: clause by clause, host by host, without placing it."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,9 @@ from scheduler.amounts import quantity
 from scheduler.requests import Request
 from scheduler.select import Selector
 from scheduler.snapshot import Candidate, Snapshot
+
+#: What is between two reasons, each of which begins with a number of hosts; a clause has commas of its own.
+_NEXT = re.compile(r", (?=\d+ )")
 
 #: Hosts that come nearest, of which is told.
 NEAREST = 3
@@ -91,4 +95,4 @@ def _lacks(request: Request, candidate: Candidate, selector: Selector) -> list[s
 def parts(why: str) -> list[str]:
     """Return the reasons in what an explanation said in one line."""
     _, _, counted = why.partition(" hosts: ")
-    return [part for part in counted.partition("; nearest: ")[0].split(", ") if part]
+    return [part for part in _NEXT.split(counted.partition("; nearest: ")[0]) if part]
