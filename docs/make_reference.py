@@ -14,6 +14,7 @@ import click
 import managers
 import scheduler
 import workers
+import workers.operations
 import workers.testing
 from workers.cli import main as celeriac
 from workers.config import PREFIX, Settings
@@ -49,6 +50,7 @@ def page() -> str:
             only=SCHEDULER,
         ),
         *module(workers, "The processes: adopting an application, settings."),
+        *module(workers.operations, "Operating placement by scripts; see [Operating placement](howto/operating.md)."),
         *module(workers.testing, "The kit for your own tests; see [Testing your managers](testing.md)."),
         "## Settings\n",
         "Environment variables; [Settings](settings.md) says more.\n",

@@ -215,6 +215,21 @@ class Claims:
         told = {host: text.split() for host, text in found.items()}
         return {host: int(number) for host, (number, at) in told.items() if float(at) >= since}
 
+    def overdue(self, patience: float = 0.0) -> int:
+        """Return how many claims should have begun *patience* seconds ago, and have neither begun nor been reaped."""
+        until = self.table.now() - patience
+        with self.table.reached():
+            return int(self.table.redis.zcount(self.table.key("deadlines"), "-inf", until))
+
+    def ran(self, task_id: str) -> tuple[str, float] | None:
+        """Return the host that a task was placed on last, and when; None if it was on none in the last day."""
+        with self.table.reached():
+            pipeline = self.table.redis.pipeline(transaction=False)
+            pipeline.hget(self.table.key("ran"), task_id)
+            pipeline.zscore(self.table.key("ran_at"), task_id)
+            host, at = pipeline.execute()
+        return None if host is None or at is None else (host, float(at))
+
     def of(self, host: str) -> list[Claim]:
         """Return the open claims of *host*, the oldest first."""
         with self.table.reached():

@@ -28,6 +28,11 @@ class Ended:
             entries = cast("list[str]", self._table.redis.lrange(self._table.key("ended"), 0, limit - 1))
         return [_record(json.loads(entry)) for entry in entries]
 
+    def count(self) -> int:
+        """Return how many are not written yet."""
+        with self._table.reached():
+            return int(self._table.redis.llen(self._table.key("ended")))
+
     def drop(self, number: int) -> bool:
         """Forget the oldest *number*, which are written; return False where the turn is over and they stay."""
         return bool(self._table.script("trim", [self._name, number]))

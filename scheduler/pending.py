@@ -111,6 +111,20 @@ class Pending:
                 break
         return units[:limit]
 
+    def count(self) -> int:
+        """Return how many units wait for a host."""
+        shapes = self.shapes()
+        with self.table.reached():
+            pipeline = self.table.redis.pipeline(transaction=False)
+            for shape in shapes:
+                pipeline.zcard(self.table.key(f"pending:{shape}"))
+            return sum(pipeline.execute())
+
+    def is_open(self, task_id: str) -> bool:
+        """Return whether a request for *task_id* is neither over nor given up."""
+        with self.table.reached():
+            return bool(self.table.redis.hexists(self.table.key("open"), task_id))
+
     def waiting_of(self, task_ids: Iterable[str]) -> list[Unit]:
         """Return the units of *task_ids* that have no host yet, gangs as a whole."""
         wanted = list(task_ids)

@@ -48,6 +48,10 @@ class Selection:
     @property
     def reasons(self) -> list[str]:
         """Why hosts are out, the most frequent first, such as "7 gpus >= 1 (most free: 0)"."""
+        if self.verdict == NOT_READY:
+            return list(self.refusals)
+        if not self.asked:
+            return ["none is known of that service"]
         counted = sorted(self.refusals.items(), key=lambda entry: -entry[1].hosts)
         told = [tally.said(reason) for reason, tally in counted]
         if not told and not self.asked:

@@ -1,9 +1,10 @@
 """The Celery application: ``celery -A workers worker``, ``celery -A workers beat``."""
 
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery, bootsteps
 
+from scheduler.task import ScheduledTask
 from workers.adoption import celeriac_app
 from workers.config import Settings, load_settings
 from workers.links import connection_settings
@@ -14,9 +15,12 @@ AHEAD = 4
 
 
 def make_app(settings: Settings | None = None) -> Celery:
-    """Return a Celery application of its own for Celeriac; plain tasks go to any host of service ``host``."""
+    """Return a Celery application of its own for Celeriac; plain tasks go to any host of service ``host``.
+
+    Any of its tasks can be placed by a call that says so, such as ``celeriac run``.
+    """
     settings = settings or load_settings()
-    app = Celery("celeriac", set_as_current=True)
+    app: Any = Celery("celeriac", task_cls=ScheduledTask, set_as_current=True)
     app.conf.update(
         connection_settings(settings.broker_url),
         broker_url=settings.broker_url,
@@ -40,7 +44,7 @@ def make_app(settings: Settings | None = None) -> Celery:
         if settings.broker_is_redis:
             app.conf.worker_disable_prefetch = True  # a task waits where any host can take it
             app.steps["worker"].add(PrefetchStep)
-    return app
+    return cast("Celery", app)
 
 
 class PrefetchStep(bootsteps.Step):

@@ -1,5 +1,7 @@
 """What can go wrong around the processes."""
 
+from collections.abc import Sequence
+
 from managers.errors import ManagerError
 
 
@@ -21,3 +23,15 @@ class UnknownService(WorkerError, LookupError):
 
 class FleetError(WorkerError):
     """Raised when the embedded fleet can't start, or one runs here already."""
+
+
+class HalfDone(WorkerError):
+    """Raised when only one of the table and the database took what an operator decided; the message says which.
+
+    ``services`` are those that it was about; ``in_table`` says whether placement goes by it already.
+    """
+
+    def __init__(self, message: str, services: Sequence[str], *, in_table: bool) -> None:
+        super().__init__(message)
+        self.services = list(services)
+        self.in_table = in_table

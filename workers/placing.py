@@ -20,7 +20,7 @@ from scheduler.placer import Placer
 from scheduler.placing import PLACE_TASK, Placing, set_placing
 from scheduler.requests import Request, check_number, check_record
 from scheduler.select import Selector
-from workers.config import PREFIX
+from workers.config import PREFIX, Settings
 from workers.dispatch import conclude, dispatch
 from workers.eager_placing import place_here
 from workers.errors import InvalidSettings
@@ -40,7 +40,7 @@ def register_placing(app: Celery, registry: Registry) -> None:
         DriverNotFound, InvalidSettings: a setting of the placement can't be used.
     """
     settings = registry.settings
-    chosen = selector(registry)
+    chosen = selector(settings)
     registry.make_placer = partial(make_placer, registry, chosen)
     set_placing(
         app,
@@ -77,14 +77,13 @@ def make_placer(registry: Registry, chosen: Selector) -> Placer:
     )
 
 
-def selector(registry: Registry) -> Selector:
+def selector(settings: Settings) -> Selector:
     """Return the filters and weighers that the settings name, beside the built-in filters, which always count.
 
     Raises:
         DriverNotFound: FILTERS or WEIGHERS name what can't be loaded.
         InvalidSettings: a weigher's multiplier is no number.
     """
-    settings = registry.settings
     own = [load_function(path, f"{PREFIX}FILTERS") for path in settings.filters]
     weighed = dict(weighers.BUILT_IN)
     for entry in settings.weighers:

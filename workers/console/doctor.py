@@ -57,7 +57,7 @@ def judge(settings: Settings, findings: Findings) -> Iterator[Check]:
     yield _judged("table", table, lambda facts: server_checks.table(facts, shown("TABLE_URL", settings.table_address)))
     yield _judged("database", database, lambda facts: server_checks.database(facts, database_address(settings)))
     if isinstance(table, Fault):
-        for name in ("scheduler", "beat", "hosts", "clock", "versions", "counters"):
+        for name in ("scheduler", "beat", "hosts", "placement", "clock", "versions", "counters"):
             yield unknown(name, "table")
         return
     yield fleet_checks.scheduler(table)
@@ -66,6 +66,7 @@ def judge(settings: Settings, findings: Findings) -> Iterator[Check]:
     else:
         yield fleet_checks.beat(table, backlog=reports.status != OK)
     yield fleet_checks.hosts(rows, table.readiness, records)
+    yield fleet_checks.placement(table)
     yield server_checks.clock(table)
     yield server_checks.versions(installed(table), rows)
     yield fleet_checks.counters(table.counters)

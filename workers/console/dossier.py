@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from managers.db.records import ServiceRecord
+from scheduler.claims import Claim
 from scheduler.hosts import Host, Identity, Readiness
 
 
@@ -22,12 +23,29 @@ def dossier(rows: Iterable[Host], records: Iterable[ServiceRecord], readiness: R
     ]
 
 
+def held(claims: Iterable[Claim], now: float) -> list[dict[str, Any]]:
+    """Return open claims in the shape that ``celeriac claims --json`` promises."""
+    return [
+        {
+            "task_id": claim.task_id,
+            "task": claim.task,
+            "service": claim.service,
+            "host": claim.host,
+            "state": claim.state,
+            "attempt": claim.attempt,
+            "since_seconds": round(max(0.0, now - claim.placed_at), 3),
+            "claims": claim.claims,
+        }
+        for claim in claims
+    ]
+
+
 def _entry(row: Host | None, record: ServiceRecord | None, readiness: Readiness) -> dict[str, Any]:
     known = _absent(record, readiness) if row is None else row.to_dict()
     return {
         **known,
         "holder": None if row is None else _holder(row.identity),
-        "record": None if record is None else _dated(asdict(record)),
+        "record": None if record is None else dated(asdict(record)),
     }
 
 
@@ -58,7 +76,8 @@ def _absent(record: ServiceRecord | None, readiness: Readiness) -> dict[str, Any
     }
 
 
-def _dated(values: dict[str, Any]) -> dict[str, Any]:
+def dated(values: dict[str, Any]) -> dict[str, Any]:
+    """Return *values* with their moments as JSON has them."""
     return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}
 
 

@@ -10,6 +10,10 @@ from workers.console.probes import TableFacts
 
 #: Periodic intervals after which the newest report of the fleet is late.
 LATE = 1.5
+#: Seconds that a request may wait for a host without anybody wondering.
+PATIENCE = 60.0
+#: Ends of attempts that may wait for the next batch of the history.
+UNWRITTEN = 1000
 
 
 def is_present(row: Host) -> bool:
@@ -92,6 +96,30 @@ def hosts(rows: Iterable[Host], readiness: Readiness, records: Iterable[ServiceR
         advice = "start their workers again; managers.db.api.service_destroy forgets what is gone for good"
         return Check("hosts", WARNING, "; ".join(said), advice)
     return Check("hosts", OK, "; ".join(said))
+
+
+def placement(facts: TableFacts) -> Check:
+    """Judge whether what can be placed is, and whether its ends are written down."""
+    placing, counted = facts.placing, facts.counters
+    waits = f"{placing.waiting} wait for a host"
+    waits += f", the oldest for {placing.oldest_seconds:.0f} s" if placing.waiting else ""
+    found = (
+        f"{waits}; {placing.overdue} not begun in time; placed by the sweep alone"
+        f" {counted.get('requests_placed_by_sweep', 0)}; sums repaired {counted.get('claims_repaired', 0)};"
+        f" {placing.unwritten} ends not in the history yet"
+    )
+    if placing.overdue:
+        return Check("placement", FAILED, found, f"no scheduler places them elsewhere; {START_SCHEDULER}")
+    if dropped := counted.get("history_dropped", 0):
+        said = f"{dropped} ends are lost to the history: the schedulers' logs say why they don't write it"
+        return Check("placement", WARNING, found, said)
+    if placing.unwritten > UNWRITTEN:
+        return Check("placement", WARNING, found, "the schedulers' logs say why they don't write the history")
+    if counted.get("claims_repaired", 0):
+        return Check("placement", WARNING, found, "the scheduler's log says whose claims were miscounted")
+    if placing.oldest_seconds > PATIENCE:
+        return Check("placement", WARNING, found, "celeriac pending says why they wait")
+    return Check("placement", OK, found)
 
 
 def counters(counted: Mapping[str, int]) -> Check:

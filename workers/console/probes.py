@@ -13,12 +13,19 @@ from managers.db.records import ServiceRecord
 from managers.errors import ManagerError
 from managers.manager import DB_DRIVER
 from managers.routing import service_queue
+from scheduler.claims import Claims
+from scheduler.ended import Ended
 from scheduler.hosts import Host, Readiness
+from scheduler.pending import Pending
+from scheduler.table import Table
 from workers.config import PREFIX, Settings
 from workers.console import reading
 
 #: Readings of Redis's clock; the quickest is the truest.
 _READINGS = 3
+
+#: Seconds in which a scheduler should have seen that a claim was not begun in time.
+REAPED = 10.0
 
 #: AMQP's code for a queue that isn't there.
 _NOT_FOUND = "404"
@@ -42,6 +49,16 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True)
+class Placing:
+    """How placement is: requests that wait, the oldest's age, claims not begun in time, ends not in the history yet."""
+
+    waiting: int = 0
+    oldest_seconds: float = 0.0
+    overdue: int = 0
+    unwritten: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TableFacts:
     """The table Redis's part; *ahead* is how many seconds this machine's clock is ahead of Redis's.
 
@@ -55,6 +72,7 @@ class TableFacts:
     ahead: float
     latency: float
     info: Mapping[str, Any]
+    placing: Placing = Placing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +152,18 @@ def ask_table(settings: Settings) -> TableFacts:
             info = table.redis.info()
         except ResponseError:
             info = {}
-        return TableFacts(rows, readiness, table.counters(), table.now(), ahead, latency, info)
+        return TableFacts(rows, readiness, table.counters(), table.now(), ahead, latency, info, ask_placing(table))
+
+
+def ask_placing(table: Table) -> Placing:
+    """Count what waits at each of placement's steps."""
+    parked, now = Pending(table), table.now()
+    return Placing(
+        waiting=parked.count(),
+        oldest_seconds=max((now - unit.since for unit in parked.all()), default=0.0),
+        overdue=Claims(table).overdue(REAPED),
+        unwritten=Ended(table).count(),
+    )
 
 
 def ask_database(settings: Settings) -> DatabaseFacts:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from sqlalchemy import URL
 
 from managers.db import engine
 from managers.db.address import parse
@@ -98,7 +99,16 @@ def database_address(settings: Settings) -> str:
 
 
 def open_database(settings: Settings) -> None:
-    """Make the fleet's database this process's; an SQLite file that isn't there is not made by a look at it.
+    """Make the fleet's database this process's.
+
+    Raises:
+        DatabaseError: there is none.
+    """
+    engine.use(database_url(settings))
+
+
+def database_url(settings: Settings) -> URL:
+    """Return where the fleet's database is; an SQLite file that isn't there is not made by a look at it.
 
     Raises:
         DatabaseError: there is none.
@@ -109,7 +119,7 @@ def open_database(settings: Settings) -> None:
             f"there is no database {shown_database(url)} yet; the first worker makes it, or let {PREFIX}DATABASE_URL"
             " name the fleet's"
         )
-    engine.use(url)
+    return url
 
 
 def records(settings: Settings) -> list[ServiceRecord]:

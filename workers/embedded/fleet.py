@@ -215,7 +215,9 @@ class Fleet:
         return readiness is not None and readiness.ready and awaited <= {row.host for row in rows if row.state == "up"}
 
     def _announce(self) -> None:
-        self._state.announce(self.settings, {child.name: child.pid for child in self._running()})
+        tasks = self.environment.get(f"{PREFIX}TASKS") or os.environ.get(f"{PREFIX}TASKS")
+        known = {**self.settings, **({"tasks": tasks} if tasks else {})}
+        self._state.announce(known, {child.name: child.pid for child in self._running()})
 
     def _wait_until_up(self) -> None:
         awaited = {"scheduler", *(plan.name for plan in self.hosts)}

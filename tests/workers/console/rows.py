@@ -14,8 +14,12 @@ from managers import db
 from managers.db import api
 from managers.reports import Report
 from managers.version import version
+from scheduler.claims import Claim, Claims
 from scheduler.connections import connect
 from scheduler.hosts import Identity, Joined, member_of
+from scheduler.pending import Pending
+from scheduler.placer import Placer
+from scheduler.requests import Request, check_options
 from scheduler.table import Table
 
 HEARTBEAT, INTERVAL = 10.0, 60.0
@@ -76,6 +80,26 @@ class Rows:
 
     def add_scheduler(self, **ages: Any) -> None:
         self.add("sched-1", ["scheduler"], **ages)
+
+    def park(self, task_id: str, *, task: str = "shop.render", count: int = 1, **asked: Any) -> None:
+        """Have requests wait that ask for what check_options takes."""
+        options = check_options(asked)
+        ids = [f"{task_id}-{number}" for number in range(count)]
+        requests = [Request(id=each, task_id=task_id, task=task, service="host", **options) for each in ids]
+        Pending(self.table).submit([(request, {}) for request in requests])
+
+    def hold(self, task_id: str, *, begun: bool = True, **asked: Any) -> Claim:
+        """Have a task placed on a host where it fits, and begun there."""
+        self.park(task_id, **asked)
+        placed: list[Claim] = []
+        Placer(self.table, dispatch=lambda claim, _: placed.append(claim), conclude=print).turn(is_anything_new=True)
+        (claim,) = placed
+        if begun:
+            assert Claims(self.table).start(claim.host, claim.id, claim.attempt, by="child") == "go"
+        return claim
+
+    def release(self, claim: Claim, outcome: str = "done") -> None:
+        assert Claims(self.table).release(claim.host, claim.id, claim.attempt, outcome)
 
     def register(self, host: str, service: str = "host", *, stopped: bool = False) -> None:
         db.use(self.database_url)

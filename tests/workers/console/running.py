@@ -8,12 +8,24 @@ from workers.cli import main
 from workers.console.checks import Check
 
 #: The doctor's checks, in their order.
-NAMES = ["settings", "broker", "table", "database", "scheduler", "beat", "hosts", "clock", "versions", "counters"]
+NAMES = [
+    "settings",
+    "broker",
+    "table",
+    "database",
+    "scheduler",
+    "beat",
+    "hosts",
+    "placement",
+    "clock",
+    "versions",
+    "counters",
+]
 
 
 def run(*arguments: str) -> Result:
     result = CliRunner().invoke(main, arguments)
-    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     return result
 
 

@@ -103,6 +103,19 @@ def test_refused_reports_are_a_warning(well: Rows) -> None:
     assert "reports_refused 1" in check.found
 
 
+def test_the_steps_of_placement_are_counted(well: Rows) -> None:
+    with well.at(100):
+        well.hold("unbegun", begun=False)
+        well.park("waits", claims={"gpus": 1})
+    well.release(well.hold("ended"))
+
+    check = examined()["placement"]
+
+    assert check.status == "failed"
+    assert "1 wait for a host, the oldest for 100 s; 1 not begun in time" in check.found
+    assert "1 ends not in the history yet" in check.found
+
+
 def test_two_versions_in_a_fleet_are_a_warning_that_names_the_hosts(well: Rows) -> None:
     well.add("old-1", version="0.0.1")
 

@@ -6,7 +6,7 @@ import pytest
 
 from scheduler.hosts import Host, Identity, Readiness
 from workers.console import fleet_checks, server_checks
-from workers.console.probes import TableFacts
+from workers.console.probes import Placing, TableFacts
 
 NOW = 1_800_000_000.0
 READY = Readiness(ready=True)
@@ -109,3 +109,25 @@ def test_a_redis_that_takes_no_writes_fails(info: dict[str, Any], status: str) -
 
 def test_a_slow_table_is_a_warning() -> None:
     assert server_checks.table(facts(latency=0.5), "redis://h").status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("placing", "counted", "status", "advice"),
+    [
+        (Placing(), {"requests_placed_by_sweep": 3}, "ok", ""),
+        (Placing(waiting=7, oldest_seconds=59), {}, "ok", ""),
+        (Placing(waiting=7, oldest_seconds=61), {}, "warning", "celeriac pending"),
+        (Placing(overdue=1), {}, "failed", "start one"),
+        (Placing(unwritten=1001), {}, "warning", "history"),
+        (Placing(), {"history_dropped": 1}, "warning", "1 ends are lost"),
+        (Placing(), {"claims_repaired": 1}, "warning", "miscounted"),
+    ],
+)
+def test_placement_is_judged_by_what_waits_where_it_should_not(
+    placing: Placing, counted: dict[str, int], status: str, advice: str
+) -> None:
+    check = fleet_checks.placement(facts(placing=placing, counters=counted))
+
+    assert check.status == status
+    assert advice in check.advice
+    assert bool(check.advice) == (status != "ok")
