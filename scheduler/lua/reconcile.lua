@@ -2,11 +2,16 @@
 -- longer runs has ended. Then what is used is counted anew from the claims that exist.
 -- KEYS  the prefix of all keys
 -- ARGV  now ('' = this server's clock), host, boot, when it looked (seconds since 1970, fleet's clock), seconds in which
---       a claim that it did not list yet may have begun, the claims that it runs (JSON, in the form of claims:<host>)
+--       a claim that it did not list yet may have begun, the claims that it runs (JSON, in the form of claims:<host>),
+--       then the members for which its report was stored
 -- Returns {adopted, dropped, repaired}: how many claims were added and ended, and how many sums were wrong.
 local now = moment(ARGV[1])
 local host, looked_at = ARGV[2], tonumber(ARGV[4])
 local adopted, dropped, repaired = 0, 0, 0
+for i = 7, #ARGV do -- between its report's storing and this it may have gone, or another life may have come
+  local identity = redis.call('HGET', key('hosts'), ARGV[i])
+  if not identity or cjson.decode(identity).boot ~= tonumber(ARGV[3]) then return {0, 0, 0} end
+end
 local runs = {}
 for _, claim in ipairs(cjson.decode(ARGV[6])) do
   local field = claim.id .. ':' .. claim.attempt
