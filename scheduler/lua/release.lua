@@ -28,7 +28,7 @@ elseif ARGV[5] == 'done' then
 end
 if not end_claim(claim) then return 'released' end
 if ARGV[6] == 'unsent' then
-  park(claim.id, cjson.decode(request).shape, redis.call('HGET', key('orders'), claim.id), now)
+  place_again(claim.id, now, nil, nil, false)
   return 'released'
 end
 write_down(claim, request and cjson.decode(request), ARGV[5], now, ARGV[8] ~= '' and ARGV[8] or nil)

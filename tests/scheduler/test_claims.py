@@ -344,6 +344,17 @@ def test_what_could_not_be_sent_waits_on_unstruck_and_avoids_nobody(table: Table
     assert outcomes(table) == []
 
 
+def test_what_could_not_be_sent_is_still_given_up_in_time(table: Table, up: Up, clock: Any) -> None:
+    up("a")
+    one = request("1")
+    submit(table, one, timeout=20)
+    claim(table, one)
+
+    Claims(table).release("a", one.id, 1, "unsent", then="unsent")
+
+    assert [unit.ids for unit in Pending(table).overdue(clock.now + 20)] == [("r-1",)]
+
+
 def test_a_returned_message_may_begin_once_more_on_its_host_within_its_time(table: Table, up: Up, clock: Any) -> None:
     body = up("a")
     header = running(table, body)

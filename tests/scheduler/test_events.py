@@ -77,6 +77,14 @@ def test_a_release_a_leave_and_a_join_are_heard(table: Table, body: Body) -> Non
     assert heard_of(table, body.join) == [("joined", "a"), ("joined", "a")]
 
 
+@pytest.mark.parametrize("word", ["again", "unsent"])
+def test_a_request_that_waits_again_is_heard(table: Table, body: Body, word: str) -> None:
+    heard = heard_of(table, lambda: body.end({"id": "r-1", "attempt": 1}, word, word))
+
+    assert heard[0] == ("released", "a")
+    assert [what for what, _ in heard] == ["released", "again"]
+
+
 def test_a_report_is_heard_where_it_changes_something(table: Table, body: Body) -> None:
     assert heard_of(table, lambda: body.report({"slots": 3}, {})) == [("reported", "a")]
     assert heard_of(table, lambda: body.report({"slots": 3}, {})) == []
