@@ -20,6 +20,12 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', sec
       write_down(claim, request and cjson.decode(request), 'missed', now, why)
       place_again(claim.id, now, why, host, true)
     end
+  else -- somebody took its claim away, without which the host can't begin it
+    local id, attempt = string.match(field, '^(.+):(%d+)$')
+    if redis.call('HGET', key('placed'), id) == host and redis.call('HGET', key('attempts'), id) == attempt then
+      redis.call('HDEL', key('placed'), id)
+      place_again(id, now, host .. ' has no claim for it', nil, false)
+    end
   end
 end
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', seconds(now), 'LIMIT', 0, ARGV[2])) do
