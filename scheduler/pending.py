@@ -113,8 +113,10 @@ class Pending:
             ]
             placed = cast("list[Any]", self.table.redis.hmget(self.table.key("placed"), ids)) if ids else []
         waiting = self._units([unit for unit, host in zip(ids, placed, strict=True) if host is None], None)
-        gangs = self._units([gang for unit in waiting if (gang := unit.request.gang) and gang != unit.ids[0]], None)
-        return [*(unit for unit in waiting if unit.request.gang in {"", unit.ids[0]} or not gangs), *gangs]
+        named = sorted({unit.request.gang for unit in waiting if unit.request.gang})
+        gangs = {unit.ids[0]: unit for unit in self._units(named, None) if len(unit.ids) > 1}  # those not placed yet
+        found = [gangs.get(unit.request.gang, unit) for unit in waiting]
+        return list({unit.ids: unit for unit in found}.values())
 
     def known_keys(self) -> frozenset[str]:
         """Return ``<service>.<capability>`` of all that was ever reported."""

@@ -222,6 +222,17 @@ def test_a_gang_is_found_by_each_of_its_tasks(table: Table, name: str) -> None:
     assert [unit.ids for unit in Pending(table).waiting_of([f"t-{name}"])] == [("r-1", "r-2")]
 
 
+@pytest.mark.parametrize("name", ["1", "2"])
+def test_one_of_a_gang_that_is_placed_again_is_found_by_itself(table: Table, up: Up, name: str) -> None:
+    bodies = {host: up(host) for host in "ab"}
+    requests = gang("1", "2")
+    submit(table, *requests)
+    claim(table, *requests)
+    bodies["a" if name == "1" else "b"].leave()
+
+    assert [unit.ids for unit in Pending(table).waiting_of([f"t-{name}"])] == [(f"r-{name}",)]
+
+
 # Announcing
 
 

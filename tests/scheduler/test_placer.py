@@ -457,6 +457,23 @@ def test_a_gang_one_of_which_is_revoked_ends_as_a_whole(
     }  # fmt: skip
 
 
+def test_one_of_a_gang_that_waits_again_is_revoked_by_itself(
+    table: Table, scheduler: Scheduler, revoked: set[str], up: Up, clock: Any
+) -> None:
+    bodies = {host: up(host, {"slots": 1}) for host in "ab"}
+    told(scheduler, *gang("1", "2"))
+    second = next(claim for claim, _ in scheduler.sent if claim.task_id == "t-2")
+    bodies[second.host].leave()
+    scheduler.turn()
+    assert waiting(table) == [("r-2",)]
+
+    revoked.add("t-2")
+    clock.advance(CHORES)
+    scheduler.turn()
+
+    assert [failing.request.id for failing in scheduler.concluded] == ["r-2"]
+
+
 # Chores
 
 
