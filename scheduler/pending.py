@@ -63,6 +63,7 @@ class Pending:
         shape = unit_shape(first, len(requests))
         arguments: list[Any] = [
             self.table.stamp(), first.id, shape, rank, _text(not_before), _text(timeout), _text(first.expires_at),
+            json.dumps([*first.same_host, *first.different_host]),
         ]  # fmt: skip
         for request, message in requests:
             arguments += [request.id, request.task_id, request.to_json(), to_json(message)]
@@ -136,9 +137,10 @@ class Pending:
             ]
             placed = cast("list[Any]", self.table.redis.hmget(self.table.key("placed"), ids)) if ids else []
         waiting = self._units([unit for unit, host in zip(ids, placed, strict=True) if host is None], None)
-        of = self._units([unit.request.gang for unit in waiting if unit.request.gang], None)
-        gangs = {unit.ids[0]: unit for unit in of if len(unit.ids) > 1}  # which still waits as a whole
-        return [*gangs.values(), *(unit for unit in waiting if unit.request.gang not in gangs)]
+        named = sorted({unit.request.gang for unit in waiting if unit.request.gang})
+        gangs = {unit.ids[0]: unit for unit in self._units(named, None) if len(unit.ids) > 1}  # those not placed yet
+        found = [gangs.get(unit.request.gang, unit) for unit in waiting]
+        return list({unit.ids: unit for unit in found}.values())
 
     def known_keys(self) -> frozenset[str]:
         """Return ``<service>.<capability>`` of all that was ever reported."""

@@ -108,8 +108,7 @@ class Placer:
         is_anything_new, self._is_anything_new = self._is_anything_new, False
         try:
             shapes = self.pending.shapes()
-            first = [shape for shape in shapes if shape in noticed]
-            self._place([*first, *(shape for shape in shapes if shape not in noticed)] if is_anything_new else first)
+            self._place(shapes if is_anything_new else [shape for shape in shapes if shape in noticed])
             if now >= self._sweep_at:
                 self._sweep(is_first=self._sweep_at == 0.0)
                 self._sweep_at = now + SWEEP

@@ -14,6 +14,15 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', sec
     count('claims_missed')
     ended = ended + 1
     move(cjson.decode(held), now, host .. ' did not begin it in time', 'missed', host)
+  elseif host then -- somebody took its claim away, without which the host can't begin it
+    local id, attempt = string.match(field, '^(.+):(%d+)$')
+    local request = redis.call('HGET', key('requests'), id)
+    if request and redis.call('HGET', key('placed'), id) == host
+      and redis.call('HGET', key('attempts'), id) == attempt then
+      redis.call('HDEL', key('placed'), id)
+      request = cjson.decode(request)
+      place_again({id = id, task_id = request.task_id}, request, now, host .. ' has no claim for it', nil, false)
+    end
   end
 end
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', seconds(now), 'LIMIT', 0, ARGV[2])) do
@@ -27,6 +36,7 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', secon
 end
 redis.call('ZREMRANGEBYSCORE', key('over'), '-inf', now)
 redis.call('ZREMRANGEBYSCORE', key('released'), '-inf', now - 3600)
+redis.call('ZREMRANGEBYSCORE', key('followed'), '-inf', now - 86400)
 for _, name in ipairs({'ran', 'sticky'}) do
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', key(name .. '_at'), '-inf', now - 86400, 'LIMIT', 0, ARGV[2])) do
     redis.call('ZREM', key(name .. '_at'), old)

@@ -22,7 +22,7 @@ end
 if not end_claim(claim) then return 'released' end
 request = request and cjson.decode(request)
 local why = ARGV[7] ~= '' and ARGV[7] or nil
-write_down(claim, request, ARGV[5], now, why)
+if ARGV[6] ~= 'anew' then write_down(claim, request, ARGV[5], now, why) end
 if ARGV[6] == 'again' then
   place_again(claim, request, now, why, host, true)
 elseif ARGV[6] == 'anew' then
