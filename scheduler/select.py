@@ -54,8 +54,6 @@ class Selection:
             return ["none is known of that service"]
         counted = sorted(self.refusals.items(), key=lambda entry: -entry[1].hosts)
         told = [tally.said(reason) for reason, tally in counted]
-        if not told and not self.asked:
-            told = ["no host of that service"]
         return [*told, f"{self.wanted} are needed at once"] if self.fit < self.wanted > 1 else told
 
     def __str__(self) -> str:

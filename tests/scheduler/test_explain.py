@@ -79,7 +79,7 @@ def test_for_a_gang_it_says_whether_there_are_hosts_enough() -> None:
 
 
 def test_of_a_service_that_nobody_runs_it_says_just_that() -> None:
-    assert str(explained({"service": "volume"})) == "0/0 hosts: no host of that service"
+    assert str(explained({"service": "volume"})) == "0/0 hosts: none is known of that service"
 
 
 def test_the_json_shape_is_the_promised_one() -> None:

@@ -170,14 +170,14 @@ def test_where_all_fit_nothing_is_wanting() -> None:
 def test_a_service_that_nobody_runs_is_told_so() -> None:
     selection = select(request(service="volume"), row("a"))
 
-    assert (str(selection), selection.verdict) == ("0/0 hosts: no host of that service", "infeasible")
+    assert (str(selection), selection.verdict) == ("0/0 hosts: none is known of that service", "infeasible")
 
 
 def test_a_table_that_cannot_tell_who_is_there_is_no_reason_to_give_up() -> None:
     selection = Selector().select(request(), snapshot([row("a")], reason="the table was emptied"))
 
     assert (selection.verdict, selection.hosts) == ("not-ready", [])
-    assert selection.reasons == ["1 the table was emptied"]
+    assert selection.reasons == ["the table was emptied"]
 
 
 # Gangs.

@@ -693,7 +693,7 @@ PATH = f"{__name__}:made_weigher"
 
 
 def chosen(make_app: Callable[..., Celery], **options: Any) -> Selector:
-    return selector(registry_of(make_app(**options)))
+    return selector(registry_of(make_app(**options)).settings)
 
 
 def test_filters_of_the_settings_come_after_the_built_in_ones(make_app: Callable[..., Celery]) -> None:
