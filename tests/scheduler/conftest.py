@@ -9,6 +9,7 @@ import pytest
 from managers.reports import Capabilities, Report
 from scheduler.hosts import Identity, Joined, Refusal
 from scheduler.table import Table
+from tests.scheduler.bodies import HEARTBEAT, Body
 
 
 @dataclass
@@ -96,5 +97,25 @@ def joined(life: Callable[..., Life]) -> Callable[..., Life]:
         made = life(host, **options)
         assert isinstance(made.join(), Joined)
         return made
+
+    return make
+
+
+@pytest.fixture
+def up(table: Table, clock: Any) -> Callable[..., Body]:
+    """Make a host that has joined and reported what its machine and its service have; the table can be believed."""
+    count = 0
+
+    def make(
+        host: str = "a", of_host: Capabilities | None = None, of_render: Capabilities | None = None, **identity: Any
+    ) -> Body:
+        nonlocal count
+        count += 1
+        body = Body(table, host, f"{host}-{count}", **identity)
+        assert body.join()
+        body.report({"slots": 2} if of_host is None else of_host, {} if of_render is None else of_render)
+        if count == 1:
+            clock.advance(HEARTBEAT)
+        return body
 
     return make
