@@ -683,6 +683,22 @@ def test_a_claim_that_somebody_deleted_is_back_after_the_next_report(table: Tabl
     assert whatever_becomes_of(table) == "over"
 
 
+def test_a_host_that_left_or_was_replaced_holds_no_claims_by_a_report_of_before(table: Table, up: Up) -> None:
+    body = up("a")
+    header = running(table, body)
+    written = body.say({"slots": 2}, {})
+    body.leave()
+
+    Claims(table).reconcile("a", body.boot, written.at, [header], body.members)
+    assert Claims(table).all() == []
+    assert "claims:a" not in keys_of(table)
+
+    again = Body(table, "a", "again")
+    again.join()
+    Claims(table).reconcile("a", body.boot, written.at, [header], body.members)
+    assert "claims:a" not in keys_of(table)
+
+
 # Reading
 
 
