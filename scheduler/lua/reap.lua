@@ -14,6 +14,15 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', sec
     count('claims_missed')
     ended = ended + 1
     move(cjson.decode(held), now, host .. ' did not begin it in time', 'missed', host)
+  elseif host then -- somebody took its claim away, without which the host can't begin it
+    local id, attempt = string.match(field, '^(.+):(%d+)$')
+    local document = id and redis.call('HGET', key('requests'), id)
+    if document and redis.call('HGET', key('placed'), id) == host
+      and redis.call('HGET', key('attempts'), id) == attempt then
+      local request = cjson.decode(document)
+      redis.call('HDEL', key('placed'), id)
+      place_again({id = id, task_id = request.task_id}, request, now, host .. ' has no claim for it', nil, false)
+    end
   end
 end
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', seconds(now), 'LIMIT', 0, ARGV[2])) do

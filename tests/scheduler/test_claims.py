@@ -453,6 +453,18 @@ def test_what_is_placed_again_is_still_given_up_in_its_time(table: Table, up: Up
     assert [unit.ids for unit in Pending(table).overdue(clock.now + 10)] == [("r-1",)]
 
 
+def test_what_lost_its_claim_to_somebody_is_placed_again_at_its_deadline(table: Table, up: Up, clock: Any) -> None:
+    body = up("a")
+    header = placed(table, start_deadline=30)
+    table.redis.hdel(table.key("claims:a"), "r-1:1")
+    assert body.start(header) == "gone"
+
+    clock.advance(30)
+    Claims(table).reap()
+
+    assert whatever_becomes_of(table) == "waiting"
+
+
 def test_memories_of_yesterday_are_forgotten(table: Table, up: Up, clock: Any) -> None:
     body = up("a")
     body.end(running(table, body, sticky="x"))
