@@ -39,6 +39,7 @@ failing              hash    id -> kind (timeout, expired, revoked, attempts, lo
                              result is to be written
 ended                list    attempts that ended, for the history
 ran, ran_at          hash    task id -> the host it was placed on last; when, so that old ones can go
+followed             zset    task id -> when a request last asked for its host, or for another one; its placing wakes
 sticky, sticky_at    hash    what ``sticky`` names -> the host it was placed on last; when
 failures             hash    host -> what speaks against it since a task last succeeded there, and since when
 keys                 set     "<service>.<capability>" of all that was ever reported, up to a bound

@@ -63,6 +63,7 @@ class Pending:
         shape = unit_shape(first, len(requests))
         arguments: list[Any] = [
             self.table.stamp(), first.id, shape, rank, _text(not_before), _text(timeout), _text(first.expires_at),
+            json.dumps([*first.same_host, *first.different_host]),
         ]  # fmt: skip
         for request, message in requests:
             arguments += [request.id, request.task_id, request.to_json(), to_json(message)]

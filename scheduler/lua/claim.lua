@@ -83,6 +83,7 @@ for i, candidate in ipairs(fitting) do
   redis.call('HSET', key('placed'), id, host)
   redis.call('HSET', key('ran'), request.task_id, host)
   redis.call('ZADD', key('ran_at'), seconds(now), request.task_id)
+  if redis.call('ZSCORE', key('followed'), request.task_id) then wake('placed', host) end
   redis.call('ZADD', key('deadlines'), seconds(now + within), host .. ' ' .. field)
   if ARGV[6] ~= '' then
     redis.call('HSET', key('sticky'), ARGV[6], host)

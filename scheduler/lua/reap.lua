@@ -36,6 +36,7 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', secon
 end
 redis.call('ZREMRANGEBYSCORE', key('over'), '-inf', now)
 redis.call('ZREMRANGEBYSCORE', key('released'), '-inf', now - 3600)
+redis.call('ZREMRANGEBYSCORE', key('followed'), '-inf', now - 86400)
 for _, name in ipairs({'ran', 'sticky'}) do
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', key(name .. '_at'), '-inf', now - 86400, 'LIMIT', 0, ARGV[2])) do
     redis.call('ZREM', key(name .. '_at'), old)

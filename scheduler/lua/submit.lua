@@ -2,7 +2,8 @@
 -- KEYS  the prefix of all keys
 -- ARGV  now ('' = this server's clock), unit (the first request's id), the shape it waits under, rank (lower goes first),
 --       not before (seconds since 1970, or ''), seconds until it is given up ('' = never), its expiry (since 1970, or
---       ''), then for each request: id, task id, document (JSON), message (JSON)
+--       ''), the tasks whose hosts it asks about (JSON), then for each request: id, task id, document (JSON), message
+--       (JSON)
 -- Returns "recorded" if a scheduler must be told of the shape; "told" if one was and has yet to look, "later" if its
 -- time has yet to come, "known" if it was recorded before, "over" if it has even ended since.
 local now = moment(ARGV[1])
@@ -12,7 +13,8 @@ if redis.call('ZSCORE', key('over'), unit) then return 'over' end
 local rank = assert(tonumber(ARGV[4]), 'rank')
 local order = string.format('%.0f', rank * 2 ^ 40 + redis.call('INCR', key('arrivals')))
 local ids = {}
-for i = 8, #ARGV, 4 do
+for _, task_id in ipairs(cjson.decode(ARGV[8])) do redis.call('ZADD', key('followed'), seconds(now), task_id) end
+for i = 9, #ARGV, 4 do
   ids[#ids + 1] = ARGV[i]
   redis.call('HSET', key('requests'), ARGV[i], ARGV[i + 2])
   redis.call('HSET', key('messages'), ARGV[i], ARGV[i + 3])

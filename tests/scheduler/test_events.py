@@ -153,3 +153,14 @@ def test_what_a_report_ends_or_repairs_is_heard(table: Table, body: Body, clock:
 
     table.redis.hset(table.key("used"), "host/a", '{"slots": 2000}')
     assert [what for what, _ in heard_of(table, lambda: body.report({"slots": 2}, {}))] == ["repaired"]
+
+
+def test_the_placing_of_a_task_that_others_ask_about_is_heard(table: Table, up: Up) -> None:
+    up("a")
+    one, other = request("1"), request("2")
+    submit(table, one)
+    submit(table, other)
+    submit(table, request("3", same_host="t-1"))
+
+    assert heard_of(table, lambda: claim(table, one)) == [("placed", "a")]
+    assert heard_of(table, lambda: claim(table, other)) == []

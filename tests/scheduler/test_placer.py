@@ -212,6 +212,17 @@ def test_a_request_is_woken_by_each_way_in_which_a_host_gets_room(
     assert by_sweep(table) == 0
 
 
+def test_a_request_is_woken_by_the_placing_of_the_task_whose_host_it_wants(table: Table, up: Up, clock: Any) -> None:
+    up("a", {"slots": 3})
+    one, other = another(table), another(table)
+    assert told(other, request("2", same_host="t-1")) == []
+
+    assert told(one, request("1")) == ["t-1"]
+
+    assert tasks(other.turn()) == ["t-2"]
+    assert by_sweep(table) == 0
+
+
 def test_what_only_the_sweep_places_is_counted(table: Table, scheduler: Scheduler, up: Up, clock: Any) -> None:
     body = up("a", {"slots": 1})
     running(table, body)
