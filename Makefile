@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq calls placement bench fuzz clean
+.PHONY: help demo up test check lint types imports wheel docs ticks rabbitmq calls machine placement bench fuzz clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ placement: $(VENV)/.test ## 5,000 mixed tasks and 1,000 parked ones on eight hos
 		CELERIAC_TEST_PLACEMENT_PARKED=1000 $(BIN)/python -m pytest -v -s tests/fleet/test_placement.py || exit 1; done
 	CELERIAC_TEST_PLACEMENT_BROKERS='redis rabbitmq' CELERIAC_TEST_PLACEMENT_OUTAGE=10 \
 		$(BIN)/python -m pytest -v tests/fleet/test_placement_faults.py
+
+machine: $(VENV)/.test ## Hundreds of random lives of a fleet, two schedulers placing: nothing is given twice, lost or run twice
+	CELERIAC_TEST_MACHINE=long $(BIN)/python -m pytest -v -o timeout=3600 tests/scheduler/test_placement_machine.py
 
 bench: $(VENV)/.test ## Measure: reports and calls beside plain tasks, and what a host costs the table
 	$(BIN)/python benchmarks/reports.py
