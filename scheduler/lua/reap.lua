@@ -16,11 +16,11 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', sec
     move(cjson.decode(held), now, host .. ' did not begin it in time', 'missed', host)
   elseif host then -- somebody took its claim away, without which the host can't begin it
     local id, attempt = string.match(field, '^(.+):(%d+)$')
-    local request = redis.call('HGET', key('requests'), id)
-    if request and redis.call('HGET', key('placed'), id) == host
+    local document = id and redis.call('HGET', key('requests'), id)
+    if document and redis.call('HGET', key('placed'), id) == host
       and redis.call('HGET', key('attempts'), id) == attempt then
+      local request = cjson.decode(document)
       redis.call('HDEL', key('placed'), id)
-      request = cjson.decode(request)
       place_again({id = id, task_id = request.task_id}, request, now, host .. ' has no claim for it', nil, false)
     end
   end

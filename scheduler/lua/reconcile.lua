@@ -10,10 +10,10 @@ local host, looked_at = ARGV[2], tonumber(ARGV[4])
 local adopted, dropped, repaired = 0, 0, 0
 local mine, runs = {}, {} -- another worker may hold other services of the same host
 for i = 7, #ARGV do
-  mine[ARGV[i]] = true
-  -- between its report's storing and this it may have gone, or another life may have come
   local identity = redis.call('HGET', key('hosts'), ARGV[i])
+  -- since its report was stored it may have gone, or another life of it have come
   if not identity or cjson.decode(identity).boot ~= tonumber(ARGV[3]) then return {0, 0, 0} end
+  mine[ARGV[i]] = true
 end
 for _, claim in ipairs(cjson.decode(ARGV[6])) do
   local field = claim.id .. ':' .. claim.attempt

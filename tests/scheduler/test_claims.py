@@ -355,27 +355,25 @@ def test_what_could_not_be_sent_is_still_given_up_in_time(table: Table, up: Up, 
     assert [unit.ids for unit in Pending(table).overdue(clock.now + 20)] == [("r-1",)]
 
 
-def test_what_a_host_hands_back_is_placed_anew_and_nobody_is_to_blame(table: Table, up: Up) -> None:
+def test_what_is_returned_is_placed_anew_and_its_message_is_fenced(table: Table, up: Up) -> None:
     body = up("a")
     header = running(table, body)
 
     body.end(header, "returned", "anew")
 
-    assert used(table) == {}
-    assert [unit.ids for unit in Pending(table).all()] == [("r-1",)]
     assert body.start(header) == "gone"
-    assert "strikes" not in keys_of(table)
+    (unit,) = Pending(table).all()
+    assert (unit.ids, unit.request.avoided) == (("r-1",), ())
 
 
-def test_what_can_never_be_sent_fails(table: Table, up: Up) -> None:
+def test_what_no_host_can_ever_get_fails_and_says_why(table: Table, up: Up) -> None:
     body = up("a")
-    header = running(table, body)
+    header = placed(table)
 
-    body.end(header, "unsendable", "failing", why="too large")
+    body.end(header, "unsendable", "failing", why="no words for it")
 
     (failing,) = Pending(table).failing()
-    assert (failing.kind, failing.why) == ("unsendable", "too large")
-    assert used(table) == {}
+    assert (failing.kind, failing.why) == ("unsendable", "no words for it")
 
 
 def test_a_request_that_is_over_is_not_recorded_again(table: Table, up: Up, clock: Any) -> None:

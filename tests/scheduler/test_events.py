@@ -77,7 +77,7 @@ def test_a_release_a_leave_and_a_join_are_heard(table: Table, body: Body) -> Non
     assert heard_of(table, body.join) == [("joined", "a"), ("joined", "a")]
 
 
-@pytest.mark.parametrize("word", ["again", "unsent"])
+@pytest.mark.parametrize("word", ["again", "anew"])
 def test_a_request_that_waits_again_is_heard(table: Table, body: Body, word: str) -> None:
     heard = heard_of(table, lambda: body.end({"id": "r-1", "attempt": 1}, word, word))
 

@@ -59,9 +59,6 @@ REPORTED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"slots": 1, "mb": 4, "zone": "y"}, {"gpus": 0.7}),
     ({"slots": 0, "zone": "x"}, {}),
 ]
-#: What outlives the requests it speaks of.
-LASTING = {"counters", "ran", "ran_at", "sticky", "sticky_at", "released", "ended", "events", "arrivals", "keys"}
-
 hosts = st.sampled_from(HOSTS)
 schedulers = st.sampled_from([0, 1])
 
@@ -351,7 +348,7 @@ class PlacementMachine(RuleBasedStateMachine):
         field, claim = min(body.running.items())
         if outcome == "lost" and not claim["is_late"]:
             outcome = "failed"
-        then = {"lost": "again", "returned": "returned"}.get(outcome, "over")
+        then = {"lost": "again", "returned": "anew"}.get(outcome, "over")
         del body.running[field]
         body.untold.append((claim, outcome, then))
         if outcome == "returned":
@@ -367,9 +364,9 @@ class PlacementMachine(RuleBasedStateMachine):
         while body is not None and body.untold:
             claim, outcome, then = body.untold.pop(0)
             was_open = self.client.hexists(self.table.key("requests"), claim["id"])
-            if then in {"returned", "again"}:
+            if then in {"anew", "again"}:
                 self.given_back.add(field_of(claim))
-            body.end(claim, outcome, then, seconds=30.0)
+            body.end(claim, outcome, then)
             if was_open and not self.client.hexists(self.table.key("requests"), claim["id"]):
                 self.ends[claim["id"]] += 1
 

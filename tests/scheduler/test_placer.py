@@ -110,7 +110,7 @@ def test_a_shape_without_end_leaves_others_their_turn(
     for number in range(7):
         submit(table, request(str(number), claims={"slots": 0}))
 
-    assert told(scheduler, request("other")) == ["t-0", "t-1", "t-2", "t-3", "t-other"]
+    assert told(scheduler, request("other")) == ["t-other", "t-0", "t-1", "t-2", "t-3"]
     assert tasks(scheduler.turn()) == ["t-4", "t-5", "t-6"]
 
 
@@ -507,7 +507,7 @@ def test_one_scheduler_reaps_at_a_time_and_a_dead_ones_turn_ends_by_itself(table
     assert table.counters()["claims_missed"] == 1
     clock.advance(CHORES)
     schedulers[0].turn()
-    assert table.redis.get(table.key("reaper")) == schedulers[1].placer._name
+    assert table.redis.get(table.key("reaper")) == schedulers[1].placer._chores._name
 
 
 def test_what_was_not_begun_is_sent_to_another_host_in_the_same_turn(
