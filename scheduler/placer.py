@@ -109,8 +109,9 @@ class Placer:
         try:
             shapes = self.pending.shapes()
             self._place(shapes if is_anything_new else [shape for shape in shapes if shape in noticed])
-            if now >= self._sweep_at:
-                self._sweep(is_first=self._sweep_at == 0.0)
+            if now >= self._sweep_at and not is_anything_new:
+                self._sweep(is_quiet=not noticed)
+            if now >= self._sweep_at or is_anything_new:  # which looked at everything, as a sweep does
                 self._sweep_at = now + SWEEP
         except TableUnavailable:
             self._is_anything_new = True  # what was read of the events is not read again
@@ -235,10 +236,10 @@ class Placer:
             extra={"service": unit.request.service},
         )  # fmt: skip
 
-    def _sweep(self, *, is_first: bool) -> None:
+    def _sweep(self, *, is_quiet: bool) -> None:
         with self._noticing:
             others = {*self._noticed, *self._undecided}
         placed = self._place([shape for shape in self.pending.shapes() if shape not in others])
-        if placed and not is_first:
+        if placed and is_quiet:  # else the event of what it found may be on its way
             logger.warning("the sweep placed %d requests that no event had woken", placed)
             self.table.count("requests_placed_by_sweep", placed)

@@ -27,6 +27,8 @@ class Unlike:
     slots: int
     labels: Mapping[str, Any]
     services: str = "host"
+    #: Tasks for which its pool has room: more than its slots, so that only its claims hold them back.
+    room: int = 0
 
     @property
     def has(self) -> dict[str, Any]:
@@ -35,13 +37,13 @@ class Unlike:
 
 EIGHT = {
     "a1": Unlike("prefork", 2, {"zone": "a", "disk": "ssd", "gpus": 2}, "host,render"),
-    "a2": Unlike("threads", 4, {"zone": "a", "disk": "hdd", "licences": 1}),
-    "a3": Unlike("threads", 1, {"zone": "a", "disk": "nvme", "gpus": 1}),
-    "b1": Unlike("threads", 3, {"zone": "b", "disk": "ssd", "licences": 3}, "host,render"),
-    "b2": Unlike("gevent", 4, {"zone": "b", "gpus": 4, "fast": True}),
+    "a2": Unlike("threads", 4, {"zone": "a", "disk": "hdd", "licences": 1}, room=20),
+    "a3": Unlike("threads", 1, {"zone": "a", "disk": "nvme", "gpus": 1}, room=20),
+    "b1": Unlike("threads", 3, {"zone": "b", "disk": "ssd", "licences": 3}, "host,render", room=20),
+    "b2": Unlike("gevent", 4, {"zone": "b", "gpus": 4, "fast": True}, room=20),
     "b3": Unlike("solo", 1, {"zone": "b"}),
     "c1": Unlike("prefork", 2, {"zone": "c", "disk": "ssd", "gpus": 2}),
-    "d1": Unlike("threads", 6, {"disk": "hdd", "licences": 2, "fast": True}),
+    "d1": Unlike("threads", 6, {"disk": "hdd", "licences": 2, "fast": True}, room=20),
 }
 
 POOLS = {
@@ -69,9 +71,14 @@ def placing_fleet(request: pytest.FixtureRequest, broker: str, hosts: Mapping[st
 
 
 def start(fleet: Harness, name: str, host: Unlike) -> Process:
-    labels = ",".join(f"{key}={str(value).lower()}" for key, value in host.labels.items())
+    labels = ",".join(f"{key}={str(value).lower()}" for key, value in host.has.items())
     return fleet.worker(
-        name, pool=host.pool, slots=host.slots, services=host.services, CELERIAC_LABELS=labels, HAS=json.dumps(host.has)
+        name,
+        pool=host.pool,
+        slots=host.room or host.slots,
+        services=host.services,
+        CELERIAC_LABELS=labels,
+        HAS=json.dumps(host.has),
     )
 
 

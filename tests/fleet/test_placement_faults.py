@@ -92,7 +92,9 @@ def test_the_soft_time_limit_ends_the_claim(fleet: Harness, word: str) -> None:
 
 def test_a_killed_child_loses_what_must_not_run_twice_and_what_may_runs_again(fleet: Harness, word: str) -> None:
     early = work.do.apply_async((f"{word}-early",), {"ends": "by death"}, only="prefork")
-    late = work.do_late.apply_async((f"{word}-late",), {"ends": "by one death"}, prefers={"pool == 'prefork'": 10})
+    with alone(fleet, "prefork"):  # in any other pool it would kill the host
+        late = work.do_late.apply_async((f"{word}-late",), {"ends": "by one death"})
+        fleet.wait(lambda: hosts_of(fleet, f"{word}-late"), PATIENCE, "it runs")
 
     with pytest.raises(WorkerLostError):
         early.get(timeout=PATIENCE)
