@@ -149,7 +149,7 @@ def test_what_is_carried_is_taken_in_while_the_table_hangs_and_recorded_when_it_
     assert "announcement refused: never" in caplog.text
 
 
-def test_an_errback_that_hangs_does_not_hold_up_placing(make_app: Callable[..., Celery]) -> None:
+def test_an_errback_that_hangs_does_not_hold_up_what_is_announced_and_placed(make_app: Callable[..., Celery]) -> None:
     app = make_app()
     fleet = Fleet(app)
     fleet.host("a", gpus=1)
@@ -171,8 +171,7 @@ def test_an_errback_that_hangs_does_not_hold_up_placing(make_app: Callable[..., 
     life._serve(fleet.registry.local("scheduler"))
     assert is_told.wait(PATIENCE)
 
-    render.apply_async()
-    fleet.registry.placer.notice(fleet.pending.shapes()[0])
+    fleet.registry.carried.take(carry("1-1"))
 
     assert sent.wait(PATIENCE)
     is_placed.set()

@@ -105,14 +105,17 @@ def test_a_lost_task_has_its_errbacks_sent_where_no_results_are_kept(tmp_path: P
     assert sent == [("ends.tell", (result.id,))]
 
 
-@pytest.mark.parametrize(("state", "then"), [("SUCCESS", "SUCCESS"), ("STARTED", "FAILURE")])
-def test_a_lost_task_that_had_ended_keeps_its_result(app: Celery, state: str, then: str) -> None:
-    result, failing = render(app, "lost")
+@pytest.mark.parametrize(("state", "then", "errbacks"), [("SUCCESS", "SUCCESS", 0), ("STARTED", "FAILURE", 1)])
+def test_a_lost_task_that_had_ended_keeps_its_result_and_calls_no_errback(
+    app: Celery, state: str, then: str, errbacks: int
+) -> None:
+    result, failing = render(app, "lost", link_error=tell(app))
     app.backend.store_result(result.id, None, state)
 
-    conclude(app, failing)
+    with noted() as sent:
+        conclude(app, failing)
 
-    assert result.state == then
+    assert (result.state, len(sent)) == (then, errbacks)
 
 
 class Ended:
