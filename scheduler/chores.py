@@ -1,4 +1,4 @@
-"""What a scheduler does beside placing, once a second: it ends what is overdue, and tells those whose wait is over."""
+"""What a scheduler does beside placing, once a second: it ends what is overdue, and waits whose time is over."""
 
 import logging
 import uuid
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler.errors import TableUnavailable
 from scheduler.explain import explain
-from scheduler.pending import Failing
 
 if TYPE_CHECKING:
     from scheduler.placer import Placer
@@ -19,30 +18,21 @@ CHORES = 1.0
 #: Seconds that one scheduler reaps before another may.
 TURN = 5.0
 
-#: What the history calls the end of a request that failed, where it isn't called by its kind.
-OUTCOMES = {"timeout": "unplaced", "attempts": "unplaced"}
-
-#: Writes the result of a request that failed.
-Conclude = Callable[[Failing], None]
-
 
 class Chores:
     """The chores of *placer*, in its thread.
 
-    *conclude* writes the result of a request that failed, *prune* forgets the hosts that are dead, *revoked* returns
-    the ids of revoked tasks.
+    *prune* forgets the hosts that are dead, *revoked* returns the ids of revoked tasks.
     """
 
     def __init__(
         self,
         placer: "Placer",
         *,
-        conclude: Conclude,
         prune: Callable[[], None],
         revoked: Callable[[], Collection[str]],
     ) -> None:
         self._placer = placer
-        self._conclude = conclude
         self._prune = prune
         self._revoked = revoked
         self._known_revoked: set[str] = set()
@@ -62,7 +52,6 @@ class Chores:
             self._try(self._prune)
             self._try(self._reap)
             self._try(self._give_up, now)
-            self._try(self._conclude_all)
 
     def _try(self, chore: Callable[..., None], *args: Any) -> None:
         try:
@@ -81,10 +70,6 @@ class Chores:
             logger.info("nobody had taken what was announced of %s", shape)
             self._placer.table.count("requests_announced_again")
             self._placer.notice(shape)
-
-    def _conclude_all(self) -> None:
-        for failing in self._placer.pending.failing():
-            self._finish(failing)
 
     def _revoke(self) -> None:
         """Give up what waits and was revoked since the last look."""
@@ -109,11 +94,3 @@ class Chores:
                 told[unit.shape] = str(explain(request, snapshot, self._placer.selector, count=len(unit.ids)))
             why = f"no valid host for {request.task} within {now - unit.since:.1f} s; {told[unit.shape]}"
             self._placer.pending.fail(unit, "timeout", why)
-
-    def _finish(self, failing: Failing) -> None:
-        try:
-            self._conclude(failing)
-        except Exception:
-            logger.exception("the end of %s[%s] is not told yet", failing.request.task, failing.request.task_id)
-            return
-        self._placer.pending.finish(failing.request.id, OUTCOMES.get(failing.kind, failing.kind), failing.why)

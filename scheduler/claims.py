@@ -44,7 +44,8 @@ sticky, sticky_at    hash    what ``sticky`` names -> the host it was placed on 
 failures             hash    host -> what speaks against it since a task last succeeded there, and since when
 keys                 set     "<service>.<capability>" of all that was ever reported, up to a bound
 events               stream  what happened by which a request may fit that did not: what, host
-reaper, historian    text    the scheduler whose turn it is to reap; to write the history
+reaper, concluder,   text    the scheduler whose turn it is to reap; to tell the ends of what fails;
+historian                    to write the history
 ===================  ======  ===========================================================================================
 """
 

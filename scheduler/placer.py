@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from kombu.exceptions import OperationalError
 
-from scheduler.chores import CHORES, Chores, Conclude
+from scheduler.chores import CHORES, Chores
 from scheduler.claims import Claim, Claims, Place
 from scheduler.envelope import from_json
 from scheduler.errors import TableUnavailable
@@ -53,7 +53,6 @@ class Placer:
         table: Table,
         *,
         dispatch: Dispatch,
-        conclude: Conclude,
         selector: Selector | None = None,
         prune: Callable[[], None] = lambda: None,
         revoked: Callable[[], Collection[str]] = tuple,
@@ -64,7 +63,7 @@ class Placer:
         self.selector = selector or Selector()
         self._dispatch = dispatch
         self._revoked = revoked
-        self._chores = Chores(self, conclude=conclude, prune=prune, revoked=revoked)
+        self._chores = Chores(self, prune=prune, revoked=revoked)
         #: Called after ``notice``, by whoever waits for it.
         self.on_notice: Callable[[], None] = lambda: None
         self._is_anything_new = True
@@ -75,7 +74,7 @@ class Placer:
         #: When placing goes on after a message could not be sent; 0 while it does.
         self._paused_until = 0.0
         self._sweep_at = 0.0
-        #: When deadlines, etas, time-outs and failed requests are looked at next.
+        #: When deadlines, etas and time-outs are looked at next.
         self.chores_at = 0.0
         #: What was last said of a shape that found no host, so that it is logged once.
         self._told: dict[str, str] = {}

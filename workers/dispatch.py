@@ -8,6 +8,7 @@ from celery import Celery
 from celery.app.task import Context
 from celery.signals import task_revoked
 from celery.states import READY_STATES
+from kombu.compression import decompress
 from kombu.serialization import loads, prepare_accept_content
 
 from managers.routing import host_queue
@@ -43,11 +44,7 @@ def dispatch(app: Celery, claim: Claim, message: Mapping[str, Any]) -> None:
 
 def conclude(app: Celery, failing: Failing) -> None:
     """Write the result of a task that can't be run, and have its errbacks and chord told, as a worker would."""
-    request, message = failing.request, failing.message
-    _, _, embed = loads(
-        body_of(message), message["content_type"], message["content_encoding"],
-        accept=prepare_accept_content(app.conf.accept_content),
-    )  # fmt: skip
+    request, message, embed = failing.request, failing.message, _embed_of(app, failing)
     context = Context({
         **message["headers"], **embed, "errbacks": embed.get("errbacks"), "correlation_id": request.task_id,
         "reply_to": message["properties"].get("reply_to"), "delivery_info": {},
@@ -62,10 +59,38 @@ def conclude(app: Celery, failing: Failing) -> None:
             )  # fmt: skip
         return
     if failing.kind == "lost":
-        if request.keeps_errors and backend.get_state(request.task_id) in READY_STATES:
+        if request.keeps_errors and _has_ended(app, request.task_id):
             return  # it had ended, and only the word of that was lost
         error: SchedulerError = HostLost(f"{request.task} was lost: {failing.why}")
     else:
         error = NoValidHost(failing.why, parts(failing.why))
     logger.warning("%s[%s] fails: %s", request.task, request.task_id, error)
     backend.mark_as_failure(request.task_id, error, request=context, store_result=request.keeps_errors)
+
+
+def _embed_of(app: Celery, failing: Failing) -> dict[str, Any]:
+    """Return what a task's message says of its errbacks, chord and chain; nothing if this process can't read it."""
+    message = failing.message
+    try:
+        body = body_of(message)
+        if compression := message["headers"].get("compression"):
+            body = decompress(body, compression)
+        _, _, embed = loads(
+            body, message["content_type"], message["content_encoding"],
+            accept=prepare_accept_content(app.conf.accept_content),
+        )  # fmt: skip
+        return dict(embed)
+    except Exception as error:  # noqa: BLE001  # serializers raise what they like, and it would be so for ever
+        logger.error(  # noqa: TRY400
+            "%s[%s] ends, but its errbacks and chord, if any, are not told: its message can't be read: %r",
+            failing.request.task, failing.request.task_id, error,
+        )  # fmt: skip
+        return {}
+
+
+def _has_ended(app: Celery, task_id: str) -> bool:
+    """Return whether the result of a task is there; False where no results are kept."""
+    try:
+        return app.backend.get_state(task_id) in READY_STATES
+    except NotImplementedError:
+        return False

@@ -20,9 +20,13 @@ from managers.manager import Manager
 from managers.memory import HostMemory
 from managers.periods import Tick, host_offset
 from managers.version import version
+from scheduler.conclusions import Conclusions
 from scheduler.ended import Ended
 from scheduler.errors import TableUnavailable
 from scheduler.hosts import member_of
+from workers.carried import CarriedThread
+from workers.concluding import ConcludingThread
+from workers.dispatch import conclude
 from workers.history import HistoryThread
 from workers.holding import Holding
 from workers.placing_thread import PlacingThread
@@ -71,7 +75,7 @@ class Lifecycle:
         self.membership = registry.membership(registry.services)
         self._presence = Presence(self.membership, registry.clock, on_joined=self._restore, on_replaced=self._replaced)
         self._reporting: Reporting | None = None
-        self._serving: list[PlacingThread | HistoryThread] = []
+        self._serving: list[PlacingThread | ConcludingThread | CarriedThread | HistoryThread] = []
 
     def start(self) -> None:
         """Bring the host to life; nothing is left behind when it raises.
@@ -196,9 +200,12 @@ class Lifecycle:
         return True
 
     def _serve(self, scheduler: Manager[Any]) -> None:
-        """Place, and write the history: what a scheduler does beside its manager."""
-        history = HistoryThread(Ended(self.registry.table), scheduler.db, days=self.registry.settings.history_days)
-        self._serving = [PlacingThread(self.registry.placer), history]
+        """Place, tell the ends of what can't be, and write the history: what a scheduler does beside its manager."""
+        registry = self.registry
+        concluding = ConcludingThread(Conclusions(registry.table, partial(conclude, registry.app)))
+        placing = PlacingThread(registry.placer, on_chores=concluding.wake)
+        history = HistoryThread(Ended(registry.table), scheduler.db, days=registry.settings.history_days)
+        self._serving = [registry.carried, placing, concluding, history]
         for thread in self._serving:
             thread.start()
 

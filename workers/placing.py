@@ -11,17 +11,14 @@ from celery.worker import state
 from kombu import Message
 
 from managers.drivers import load_function
-from managers.errors import shown
 from scheduler import filters, weighers
-from scheduler.envelope import check_envelope
-from scheduler.errors import InvalidPlacement, TableUnavailable
 from scheduler.pending import Pending
 from scheduler.placer import Placer
 from scheduler.placing import PLACE_TASK, Placing, set_placing
-from scheduler.requests import Request, check_number, check_record
 from scheduler.select import Selector
+from workers.carried import RETRY, Carried
 from workers.config import PREFIX, Settings
-from workers.dispatch import conclude, dispatch
+from workers.dispatch import dispatch
 from workers.eager_placing import place_here
 from workers.errors import InvalidSettings
 from workers.placed import under_claim
@@ -29,8 +26,8 @@ from workers.registry import Registry, registry_of
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before a Redis that doesn't answer is tried again.
-RETRY = 1.0
+#: Seconds between two looks at whether requests that came in an announcement are recorded.
+LOOK = 0.1
 
 
 def register_placing(app: Celery, registry: Registry) -> None:
@@ -70,7 +67,6 @@ def make_placer(registry: Registry, chosen: Selector) -> Placer:
     return Placer(
         registry.table,
         dispatch=partial(dispatch, registry.app),
-        conclude=partial(conclude, registry.app),
         selector=chosen,
         prune=lambda: registry.scheduler().prune(),
         revoked=lambda: state.revoked,
@@ -108,19 +104,7 @@ def announce(registry: Registry, what: Mapping[str, Any]) -> None:
     if "shape" in what:
         registry.placer.notice(str(what["shape"]))
         return
-    try:
-        requests = [
-            (check_record(Request.from_dict(values)), check_envelope(message)) for values, message in what["requests"]
-        ]
-        when = {
-            "rank": check_number(what["rank"]),
-            **{name: None if what[name] is None else check_number(what[name]) for name in ("not_before", "timeout")},
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidPlacement(f"this announces nothing: {shown(what)} ({error})") from error
-    if not requests or len({request.id for request, _ in requests}) < len(requests):
-        raise InvalidPlacement(f"this announces nothing, or one request twice: {shown(what)}")
-    if (shape := Pending(registry.table).submit(requests, **when)) is not None:
+    if (shape := Carried(what).record(Pending(registry.table))) is not None:
         registry.placer.notice(shape)
 
 
@@ -131,16 +115,32 @@ def place_strategy(task: Any, app: Celery, consumer: Any, **_: Any) -> Callable[
     def on_message(message: Message, *_: Any) -> None:
         try:
             (what,), _, _ = message.payload
+            if "shape" not in what:
+                take(Carried(what), message)
+                return
             announce(registry, what)
-        except TableUnavailable as error:
-            logger.error("an announcement waits: %s", error)  # noqa: TRY400
-            consumer.timer.call_after(RETRY, on_message, (message,))
-            return
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not come again
             logger.error("announcement refused: %s", error)  # noqa: TRY400
-        try:
-            message.ack()
-        except Exception as error:  # noqa: BLE001  # a dead channel raises whatever it stumbles over
-            logger.info("an announcement can't be acknowledged and will come again: %r", error)
+        _acknowledge(message)
+
+    def take(carried: Carried, message: Message) -> None:
+        taken = registry.carried.take(carried)
+        if taken is None:
+            consumer.timer.call_after(RETRY, take, (carried, message))
+        else:
+            look(taken, message)
+
+    def look(carried: Carried, message: Message) -> None:
+        if carried.is_over:
+            _acknowledge(message)
+        else:
+            consumer.timer.call_after(LOOK, look, (carried, message))
 
     return on_message
+
+
+def _acknowledge(message: Message) -> None:
+    try:
+        message.ack()
+    except Exception as error:  # noqa: BLE001  # a dead channel raises whatever it stumbles over
+        logger.info("an announcement can't be acknowledged and will come again: %r", error)

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 
 from scheduler.chores import CHORES
 from scheduler.errors import TableUnavailable
@@ -15,10 +16,14 @@ RETRY = 1.0
 
 
 class PlacingThread:
-    """Places in a thread of the scheduler's main process, woken by announcements and by events."""
+    """Places in a thread of the scheduler's main process, woken by announcements and by events.
 
-    def __init__(self, placer: Placer) -> None:
+    *on_chores* is called in that thread when deadlines and time-outs have been looked at.
+    """
+
+    def __init__(self, placer: Placer, *, on_chores: Callable[[], None] = lambda: None) -> None:
         self._placer = placer
+        self._on_chores = on_chores
         self._events = Events(placer.table)
         self._is_anything_new = False
         self._is_noticed = False
@@ -70,6 +75,7 @@ class PlacingThread:
         while self._wait():
             with self._changed:
                 is_anything_new, self._is_anything_new, self._is_noticed = self._is_anything_new, False, False
+            chores_at = self._placer.chores_at
             try:
                 self._placer.turn(is_anything_new=is_anything_new)
             except TableUnavailable as error:
@@ -78,6 +84,8 @@ class PlacingThread:
             except Exception:
                 logger.exception("placing goes on after an error")
                 threading.Event().wait(RETRY)
+            if self._placer.chores_at != chores_at:
+                self._on_chores()
 
     def _wait(self) -> bool:
         with self._changed:

@@ -21,8 +21,10 @@ from scheduler.claims import Claims
 from scheduler.clock import FleetClock
 from scheduler.connections import connect
 from scheduler.manager import SchedulerManager
+from scheduler.pending import Pending
 from scheduler.placer import Placer
 from scheduler.table import Table
+from workers.carried import CarriedThread
 from workers.config import Settings
 from workers.eager import OneByOne
 from workers.errors import AlreadyAdopted, UnknownService
@@ -84,6 +86,11 @@ class Registry:
         if self.make_placer is None:
             raise NotAdopted(f"{self.app!r} can't place tasks; call workers.celeriac_app first")
         return self.make_placer()
+
+    @cached_property
+    def carried(self) -> CarriedThread:
+        """What records the requests that announcements carry; a scheduler's worker starts it."""
+        return CarriedThread(Pending(self.table), self.placer.notice)
 
     @cached_property
     def clock(self) -> FleetClock:

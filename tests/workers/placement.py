@@ -1,12 +1,14 @@
 """A fleet in one process whose steps a test takes by hand: what is recorded, placed, sent and run."""
 
 import uuid
+from functools import partial
 from typing import Any
 
 from celery import Celery
 from kombu import Message, Queue
 
 from managers.reports import Report
+from scheduler.conclusions import Conclusions
 from scheduler.connections import connect
 from scheduler.envelope import from_json
 from scheduler.hosts import Identity
@@ -14,6 +16,7 @@ from scheduler.pending import Pending
 from scheduler.placing import PLACE_TASK
 from scheduler.requests import Request
 from scheduler.table import Table
+from workers.dispatch import conclude
 from workers.placed import PlacedRequest
 from workers.registry import registry_of
 
@@ -33,6 +36,7 @@ class Fleet:
         )
         self.table = self.registry.table
         self.pending = Pending(self.table)
+        self.conclusions = Conclusions(self.table, partial(conclude, app))
         for queue in ("scheduler", "mine", "plain", *(f"{of}.{host}" for of in ("host", "network") for host in "abc")):
             self.taken(queue)  # brokers in memory are all one
 
@@ -77,6 +81,7 @@ class Fleet:
     def place(self) -> None:
         """Have the scheduler place what it can."""
         self.registry.placer.turn(is_anything_new=True)
+        self.conclusions.turn()
 
     def run(self, host: str, service: str = "host") -> list[str]:
         """Have *host* run what is in its queue of *service*; return the names of the tasks."""

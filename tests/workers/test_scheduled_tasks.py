@@ -22,8 +22,10 @@ from scheduler.placing import CLAIM_HEADER, PLACE_TASK, PLACEMENT_HEADER, placin
 from scheduler.requests import Request
 from scheduler.requirements import Requirement
 from scheduler.select import Selector
+from scheduler.table import Table
 from scheduler.task import ScheduledTask
 from tests.workers.placement import NOW, Fleet
+from workers import carried
 from workers.errors import InvalidSettings
 from workers.placed import PlacedRequest
 from workers.placing import place_strategy, selector
@@ -580,15 +582,28 @@ class Consumer:
     def call_after(self, seconds: float, function: Callable[..., None], args: tuple[Any, ...]) -> None:
         self.later.append((seconds, function, args))
 
+    def fire(self) -> None:
+        """Call what waits, once."""
+        waiting, self.later = self.later, []
+        for _, function, args in waiting:
+            function(*args)
+
 
 def receive(fleet: Fleet, what: Any) -> Announcement:
     return deliver(fleet, Announcement([[what], {}, {}]))
 
 
-def deliver(fleet: Fleet, message: Announcement, consumer: Consumer | None = None) -> Announcement:
-    strategy = place_strategy(fleet.app.tasks[PLACE_TASK], fleet.app, consumer or Consumer())
-    strategy(message, None, lambda *_: None, [])
+def deliver(fleet: Fleet, message: Announcement) -> Announcement:
+    consumer = Consumer()
+    hand(fleet, message, consumer)
+    fleet.registry.carried.record()
+    consumer.fire()
     return message
+
+
+def hand(fleet: Fleet, message: Announcement, consumer: Consumer) -> None:
+    """Have *consumer* hand *message* over, and nothing more."""
+    place_strategy(fleet.app.tasks[PLACE_TASK], fleet.app, consumer)(message, None, lambda *_: None, [])
 
 
 JSON = st.recursive(
@@ -610,7 +625,7 @@ def test_junk_is_acknowledged_and_never_raises(fleet: Fleet, junk: Any) -> None:
 
 def good(fleet: Fleet) -> dict[str, Any]:
     """Return an announcement that carries a request."""
-    task(fleet).delay()
+    (fleet.app.tasks.get("tasks.render") or task(fleet)).delay()
     request, message = fleet.waits()
     fleet.table.redis.flushall()
     return {"requests": [[request.to_dict(), message]], "rank": 0, "not_before": None, "timeout": None}
@@ -664,18 +679,73 @@ def test_what_can_not_be_recorded_now_is_kept_and_tried_again(fleet: Fleet, monk
     def away(*_: Any, **__: Any) -> None:
         raise TableUnavailable("redis://x does not answer")
 
-    what, consumer = good(fleet), Consumer()
-    message = Announcement([[what], {}, {}])
+    consumer, message = Consumer(), Announcement([[good(fleet)], {}, {}])
+    hand(fleet, message, consumer)
     with monkeypatch.context() as patch:
         patch.setattr(Pending, "submit", away)
-        deliver(fleet, message, consumer)
+        with pytest.raises(TableUnavailable):
+            fleet.registry.carried.record()
+    consumer.fire()
     assert message.acknowledged == 0
 
-    ((_, function, args),) = consumer.later
-    function(*args)
+    fleet.registry.carried.record()
+    consumer.fire()
 
     assert message.acknowledged == 1
     assert len(fleet.waiting()) == 1
+
+
+def test_a_consumer_never_waits_for_the_table_and_acknowledges_what_was_recorded_meanwhile(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer, message = Consumer(), Announcement([[good(fleet)], {}, {}])
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "reached", refuse)
+        patch.setattr(Table, "script", refuse)
+        hand(fleet, message, consumer)
+        consumer.fire()
+    assert message.acknowledged == 0
+
+    fleet.registry.carried.record()
+    assert message.acknowledged == 0
+    consumer.fire()
+
+    assert message.acknowledged == 1
+    assert consumer.later == []
+
+
+def test_what_comes_again_before_it_is_recorded_is_kept_once_and_acknowledged_twice(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what, consumer = good(fleet), Consumer()
+    messages = [Announcement([[what], {}, {}]) for _ in range(2)]
+    monkeypatch.setattr(carried, "LIMIT", 1)
+    for message in messages:
+        hand(fleet, message, consumer)
+
+    fleet.registry.carried.record()
+    consumer.fire()
+
+    assert [message.acknowledged for message in messages] == [1, 1]
+
+
+def test_what_finds_no_room_stays_with_the_consumer_until_there_is_some(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = Consumer()
+    messages = [Announcement([[good(fleet)], {}, {}]) for _ in range(2)]
+    monkeypatch.setattr(carried, "LIMIT", 1)
+    for message in messages:
+        hand(fleet, message, consumer)
+
+    fleet.registry.carried.record()
+    consumer.fire()
+    assert [message.acknowledged for message in messages] == [1, 0]
+    fleet.registry.carried.record()
+    consumer.fire()
+
+    assert [message.acknowledged for message in messages] == [1, 1]
+    assert len(fleet.waiting()) == 2
 
 
 # Filters and weighers of the settings.

@@ -20,8 +20,10 @@ from managers.periods import Tick, TickQueue, host_offset
 from managers.reports import send_report
 from managers.routing import fanout_exchange, fanout_queue, host_queue, service_queue
 from managers.runs import Runs
+from scheduler.conclusions import Conclusions
 from scheduler.hosts import member_of
 from scheduler.manager import SchedulerManager
+from workers.dispatch import conclude
 from workers.fanouts import make_own
 from workers.holding import Holding, Release
 from workers.placed import PlacedRequest
@@ -103,7 +105,8 @@ class InlineHost:
                 raise
             self.plan.append((manager_class, options))
             if isinstance(manager, SchedulerManager) and self._registry.make_placer is not None:
-                self.placing = InlinePlacing(self._registry.make_placer(), self._timeline)
+                conclusions = Conclusions(self._registry.table, partial(conclude, self._app))
+                self.placing = InlinePlacing(self._registry.make_placer(), conclusions, self._timeline)
             self._ticks[service] = TickQueue(service, self.name, partial(host_offset, self.name))
             self.queues |= {service_queue(service).name, host_queue(service, self.name).name}
             queue = fanout_queue(service, self.name).name

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Self
 
 from scheduler.chores import CHORES, TURN
+from scheduler.conclusions import TURN as CONCLUDING
+from scheduler.conclusions import Conclusions
 from scheduler.events import Events
 from scheduler.pending import ANNOUNCED
 from scheduler.placer import SWEEP, Placer
@@ -15,10 +18,11 @@ from workers.testing.timeline import Timeline
 
 
 class InlinePlacing:
-    """Does what a scheduler's PlacingThread does: takes the turns of *placer*, each as soon as there is reason."""
+    """Does what a scheduler's threads do: takes the turns of *placer* and *conclusions* as soon as there is reason."""
 
-    def __init__(self, placer: Placer, timeline: Timeline) -> None:
+    def __init__(self, placer: Placer, conclusions: Conclusions, timeline: Timeline) -> None:
         self.placer = placer
+        self._conclusions = conclusions
         self._timeline = timeline
         self._events = Events(placer.table)
         self._is_awake = False
@@ -43,16 +47,19 @@ class InlinePlacing:
         self._is_awake = False
         self.placer.chores_at = now
         self.placer.turn(is_anything_new=has_happened)
+        self._conclusions.turn()
         due_at = self._due_at(now)
         self._wake_at(due_at if due_at > now else now + CHORES)  # what a turn leaves undone isn't done by another
         return True
 
     def end(self) -> None:
-        """Let another scheduler reap, as it may once this one's turn is over."""
-        self._timeline.at(self._timeline.now() + TURN, self._let_go)
+        """Let another scheduler reap and conclude, as it may once this one's turns are over."""
+        now = self._timeline.now()
+        self._timeline.at(now + TURN, partial(self._let_go, "reaper"))
+        self._timeline.at(now + CONCLUDING, partial(self._let_go, "concluder"))
 
-    def _let_go(self) -> None:
-        self.placer.table.redis.delete(self.placer.table.key("reaper"))
+    def _let_go(self, turn: str) -> None:
+        self.placer.table.redis.delete(self.placer.table.key(turn))
 
     def _wake_at(self, moment: float) -> None:
         if moment >= self._wakes_at:

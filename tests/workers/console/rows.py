@@ -92,7 +92,7 @@ class Rows:
         """Have a task placed on a host where it fits, and begun there."""
         self.park(task_id, **asked)
         placed: list[Claim] = []
-        Placer(self.table, dispatch=lambda claim, _: placed.append(claim), conclude=print).turn(is_anything_new=True)
+        Placer(self.table, dispatch=lambda claim, _: placed.append(claim)).turn(is_anything_new=True)
         (claim,) = placed
         if begun:
             assert Claims(self.table).start(claim.host, claim.id, claim.attempt, by="child") == "go"

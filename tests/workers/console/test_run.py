@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from celery import _state
 
 from scheduler.claims import Claim, Claims
+from scheduler.conclusions import Conclusions
 from scheduler.envelope import body_of
 from scheduler.pending import Pending
 from scheduler.placer import Placer
@@ -53,9 +55,8 @@ class Answering:
 
         def announce(placing: Placing, what: Any, producer: Any) -> None:
             self.app = placing.app
-            Placer(fleet.table, dispatch=self._run, conclude=lambda failing: conclude(self.app, failing)).turn(
-                is_anything_new=True
-            )
+            Placer(fleet.table, dispatch=self._run).turn(is_anything_new=True)
+            Conclusions(fleet.table, partial(conclude, self.app)).turn()
 
         monkeypatch.setattr(Placing, "_announce", announce)
         monkeypatch.setattr(errand, "LOOK", 0.005)
