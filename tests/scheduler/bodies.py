@@ -7,6 +7,7 @@ from typing import Any
 
 from managers.reports import Report
 from scheduler.claims import Claim, Claimed, Claims
+from scheduler.conclusions import Conclusions
 from scheduler.events import Events
 from scheduler.filters import No
 from scheduler.hosts import Identity, Joined
@@ -126,10 +127,10 @@ class Scheduler:
         self.placer = Placer(
             table,
             dispatch=lambda claim, message: self.dispatch(claim, message),  # noqa: PLW0108  # a test may replace it
-            conclude=lambda failing: self.conclude(failing),  # noqa: PLW0108
             selector=self.selector,  # type: ignore[arg-type]
             revoked=lambda: set(revoked()),
         )  # fmt: skip
+        self.conclusions = Conclusions(table, lambda failing: self.conclude(failing))  # noqa: PLW0108
 
     def dispatch(self, claim: Claim, message: Any) -> None:
         self.sent.append((claim, message))
@@ -138,9 +139,10 @@ class Scheduler:
         self.concluded.append(failing)
 
     def turn(self) -> list[Claim]:
-        """Read events and place, as the placing thread does; return what was sent."""
+        """Read events and place, then tell what failed, as a scheduler's threads do; return what was sent."""
         before = len(self.sent)
         self.placer.turn(is_anything_new=bool(self.events.read()))
+        self.conclusions.turn()
         return [claim for claim, _ in self.sent[before:]]
 
 

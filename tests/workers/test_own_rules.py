@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from celery import Celery
 
 from scheduler.hosts import Host, Identity, Readiness
 from scheduler.requests import Request, check_options
@@ -11,7 +10,6 @@ from scheduler.select import Selector
 from scheduler.snapshot import Snapshot
 from workers.config import load_settings
 from workers.placing import selector
-from workers.registry import Registry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -33,7 +31,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> Selector:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.setenv("CELERIAC_FILTERS", "placing_rules:reserved")
     monkeypatch.setenv("CELERIAC_WEIGHERS", "placing_rules:idle=2,plain=0")
-    return selector(Registry(Celery(set_as_current=False), load_settings(), ()))
+    return selector(load_settings())
 
 
 def test_a_filter_of_ones_own_counts_beside_the_built_in_ones(chosen: Selector) -> None:
