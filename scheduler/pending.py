@@ -25,6 +25,8 @@ class Unit:
     shape: str
     request: Request
     since: float
+    #: Its place in line: lower goes first.
+    order: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,15 @@ class Pending:
         # known: an answer was lost, and with it whether somebody must be told
         return shape if self.table.script("submit", arguments) in {"recorded", "known"} else None
 
+    def line(self) -> list[tuple[float, str]]:
+        """Return the shapes of which some wait, each with the order of its first, which they are sorted by."""
+        with self.table.reached():
+            found = cast("Any", self.table.redis.zrange(self.table.key("shapes"), 0, -1, withscores=True))
+        return [(float(order), shape) for shape, order in found]
+
     def shapes(self) -> list[str]:
         """Return the shapes of which some wait, in the order of the first of each."""
-        with self.table.reached():
-            return cast("list[str]", self.table.redis.zrange(self.table.key("shapes"), 0, -1))
+        return [shape for _, shape in self.line()]
 
     def announced(self, now: float) -> list[str]:
         """Return the shapes that were announced a while ago and that nobody has looked at since."""
@@ -184,8 +191,9 @@ class Pending:
             try:
                 known = Request.from_json(request)
             except ValueError:
-                headers = envelope["headers"]  # all that can be read of it
-                known = Request(id=failed, task_id=headers["id"], task=headers["task"], service=HOST_SERVICE)
+                headers = envelope.get("headers") or {}  # all that can be read of it
+                task_id, task = headers.get("id") or failed, headers.get("task") or "?"
+                known = Request(id=failed, task_id=task_id, task=task, service=HOST_SERVICE)
             failing.append(Failing(known, told["kind"], told.get("why") or told["kind"], envelope))
         return failing
 
@@ -198,11 +206,11 @@ class Pending:
             return []
         with self.table.reached():
             pipeline = self.table.redis.pipeline(transaction=False)
-            for name in ("requests", "gangs", "submitted", "avoided"):
+            for name in ("requests", "gangs", "submitted", "orders", "avoided"):
                 pipeline.hmget(self.table.key(name), units)
             known = pipeline.execute()
         found = []
-        for unit, text, gang, since, avoided in zip(units, *known, strict=True):
+        for unit, text, gang, since, order, avoided in zip(units, *known, strict=True):
             if text is None:
                 continue
             ids = tuple(json.loads(gang)) if gang else (unit,)
@@ -211,7 +219,8 @@ class Pending:
             except ValueError as error:
                 self._fail_unreadable(unit, shape, error)
                 continue
-            found.append(Unit(ids, shape or unit_shape(request, len(ids)), request, float(since or 0.0)))
+            of = shape or unit_shape(request, len(ids))
+            found.append(Unit(ids, of, request, since=float(since or 0.0), order=float(order or 0.0)))
         return found
 
     def _fail_unreadable(self, unit: str, shape: str | None, error: Exception) -> None:

@@ -6,7 +6,9 @@ and in the slow sweep. Events are read from a stream, each exactly once, so one 
 found by the next reading. What only the sweep placed is counted: it was missed.
 """
 
+import heapq
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +20,7 @@ from scheduler.chores import CHORES, Chores
 from scheduler.claims import Claim, Claims, Place
 from scheduler.envelope import from_json
 from scheduler.errors import TableUnavailable
+from scheduler.hosts import Readiness
 from scheduler.pending import Pending, Unit
 from scheduler.requests import Request
 from scheduler.select import INFEASIBLE, NOT_READY, Selection, Selector
@@ -66,6 +69,7 @@ class Placer:
         self._chores = Chores(self, prune=prune, revoked=revoked)
         #: Called after ``notice``, by whoever waits for it.
         self.on_notice: Callable[[], None] = lambda: None
+        self._snapshot = Snapshot([], Readiness(ready=False))
         self._is_anything_new = True
         self._noticed: set[str] = set()
         self._noticing = threading.Lock()
@@ -106,8 +110,8 @@ class Placer:
             return
         is_anything_new, self._is_anything_new = self._is_anything_new, False
         try:
-            shapes = self.pending.shapes()
-            self._place(shapes if is_anything_new else [shape for shape in shapes if shape in noticed])
+            line = self.pending.line()
+            self._place(line if is_anything_new else [(order, shape) for order, shape in line if shape in noticed])
             if now >= self._sweep_at and not is_anything_new:
                 self._sweep(is_quiet=not noticed)
             if now >= self._sweep_at or is_anything_new:  # which looked at everything, as a sweep does
@@ -121,48 +125,60 @@ class Placer:
         rows, readiness = self.table.snapshot()
         return Snapshot(rows, readiness, self.claims.failures())
 
-    def _place(self, shapes: Sequence[str]) -> int:
-        """Place what of *shapes* finds a host; return how many."""
-        if not shapes:
+    def _place(self, line: Sequence[tuple[float, str]]) -> int:
+        """Place what of *line* finds a host, whatever its shape in the order of all; return how many."""
+        if not line:
             return 0
-        snapshot, placed, began = self.snapshot(), 0, time.monotonic()
-        for looked_at, shape in enumerate(shapes):
+        self._snapshot = self.snapshot()
+        placed, began, left = 0, time.monotonic(), list(line)
+        while left:
             if self._paused_until or time.monotonic() - began > CHORES:
                 with self._noticing:  # chores are due, and then the rest
-                    self._noticed.update(shapes[looked_at:])
+                    self._noticed.update(shape for _, shape in left)
                 break
+            _, shape = heapq.heappop(left)
             try:
-                placed += self._place_shape(shape, snapshot)
+                number, order = self._place_shape(shape, until=left[0][0] if left else math.inf)
             except TableUnavailable:
                 raise
             except Exception:  # a filter of somebody's own, or a record that can't be read, must not hold up the others
                 logger.exception("requests of shape %s are not placed", shape)
+                continue
+            placed += number
+            if order is not None:
+                heapq.heappush(left, (order, shape))
         return placed
 
-    def _place_shape(self, shape: str, snapshot: Snapshot) -> int:
-        """Place what waits under *shape* until one finds no host; return how many were placed."""
+    def _place_shape(self, shape: str, *, until: float) -> tuple[int, float | None]:
+        """Place what waits under *shape* until one finds no host, or has its turn after others, those at *until*.
+
+        Return how many were placed, and the order of the one whose turn comes later, if there is one.
+        """
         placed, tries = 0, 0
         while tries < TRIES:
             units = self.pending.take(shape, BATCH)
             if not units:
-                return placed
+                return placed, None
+            before = placed
             for unit in units:
-                word, selection = self._place_unit(unit, snapshot)
+                if unit.order > until:
+                    return placed, unit.order
+                word, selection = self._place_unit(unit, self._snapshot)
                 if word == "refused":
-                    snapshot, tries = self.snapshot(), tries + 1
+                    self._snapshot, tries = self.snapshot(), tries + 1
                     break
                 if word == "waits":
                     self._tell(unit, cast("Selection", selection))
-                    return placed
+                    return placed, None
                 placed += word == "claimed"
-            tries += not placed  # what is gone should not be found again
+            tries += placed == before  # what is gone should not be found again
             if self._paused_until:
-                return placed
+                return placed, None
             if placed >= MOST:
                 self.notice(shape)
-                return placed
+                return placed, None
         self._undecided.add(shape)
-        return placed
+        return placed, None
 
     def _place_unit(self, unit: Unit, snapshot: Snapshot) -> tuple[str, Selection | None]:
         """Return what became of *unit*: claimed, gone (somebody else saw to it), refused (look anew) or waits."""
@@ -238,7 +254,7 @@ class Placer:
     def _sweep(self, *, is_quiet: bool) -> None:
         with self._noticing:
             others = {*self._noticed, *self._undecided}
-        placed = self._place([shape for shape in self.pending.shapes() if shape not in others])
+        placed = self._place([(order, shape) for order, shape in self.pending.line() if shape not in others])
         if placed and is_quiet:  # else the event of what it found may be on its way
             logger.warning("the sweep placed %d requests that no event had woken", placed)
             self.table.count("requests_placed_by_sweep", placed)

@@ -101,6 +101,14 @@ def test_more_than_one_batch_is_placed_at_once(
     assert len(scheduler.turn()) == 6
 
 
+def test_requests_of_several_shapes_are_placed_in_the_order_of_all(table: Table, scheduler: Scheduler, up: Up) -> None:
+    up("a", {"slots": 4})
+    for name, rank, claims in [("last", 9, {"x": 0}), ("first", 0, {"x": 0}), ("third", 5, None), ("second", 3, {})]:
+        submit(table, request(name, claims=claims, exclude=[] if claims is None else ["b"]), rank=rank)
+
+    assert tasks(scheduler.turn()) == ["t-first", "t-second", "t-third", "t-last"]
+
+
 def test_a_shape_without_end_leaves_others_their_turn(
     table: Table, scheduler: Scheduler, up: Up, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +118,7 @@ def test_a_shape_without_end_leaves_others_their_turn(
     for number in range(7):
         submit(table, request(str(number), claims={"slots": 0}))
 
-    assert told(scheduler, request("other")) == ["t-other", "t-0", "t-1", "t-2", "t-3"]
+    assert told(scheduler, request("other")) == ["t-0", "t-1", "t-2", "t-3", "t-other"]
     assert tasks(scheduler.turn()) == ["t-4", "t-5", "t-6"]
 
 
