@@ -9,6 +9,7 @@ import logging
 import uuid
 from collections.abc import Callable
 
+from scheduler.errors import TableUnavailable
 from scheduler.pending import Failing, Pending
 from scheduler.table import Table
 
@@ -60,9 +61,11 @@ class Conclusions:
         request = failing.request
         try:
             self._conclude(failing)
+            return self._pending.finish(request.id, OUTCOMES.get(failing.kind, failing.kind), failing.why)
+        except TableUnavailable:
+            raise
         except Exception:
             if request.id not in self._troubled:
                 self._troubled.add(request.id)
                 logger.exception("the end of %s[%s] is not told yet", request.task, request.task_id)
             return False
-        return self._pending.finish(request.id, OUTCOMES.get(failing.kind, failing.kind), failing.why)

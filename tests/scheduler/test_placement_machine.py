@@ -210,7 +210,7 @@ class PlacementMachine(RuleBasedStateMachine):
             claim(self.table, one, offered=[found for found in candidates(self.table) if found.host == host])
 
     def the_reaper_dies(self) -> None:
-        self.client.delete(self.table.key("reaper"))
+        self.client.delete(self.table.key("reaper"), self.table.key("concluder"))
 
     # What hosts do
 

@@ -374,6 +374,7 @@ def test_a_record_that_can_not_be_read_holds_up_nobody_else(
     up("a")
     submit(table, request("1", claims={"slots": 2}))
     table.redis.hset(table.key("requests"), "r-1", '{"requires": {"?": 1}}')
+    table.redis.hset(table.key("messages"), "r-1", '{"headers": {"id": "t-1", "task": "tasks.render"}}')
 
     assert told(scheduler, request("2")) == ["t-2"]
     assert "request r-1 can't be read" in caplog.text
