@@ -8,8 +8,8 @@ The wire form is one JSON object, the only argument of the task ``scheduler.upda
                                       "amounts": {"host/rack1-07": {"slots": 1000}}, }]}
 
 A service's value replaces all that was known of it; null says "alive" and changes nothing; {} retracts everything.
-``claims`` are those that the host really held at the moment ``at`` of the fleet's clock; without them nothing is said of
-them. Those that are not ``is_begun`` it may or may not run: they need no more than ``id`` and ``attempt``. A claim that
+``claims`` are those that the host really held at the moment ``at`` of the fleet's clock; without them nothing is said
+of them. Those that are not ``is_begun`` it may or may not run: they need no more than ``id`` and ``attempt``. One that
 breaks a limit is told as one of them: to leave it out would say that it ended. Both ends check the same limits: the
 sender so that the culprit gets the error, the receiver because it trusts nobody.
 """
