@@ -4,17 +4,20 @@ The wire form is one JSON object, the only argument of the task ``scheduler.upda
 
     {"host": "rack1-07", "boot": 1795359600000, "sequence": 3, "interval": 60.0, "version": "0.1.0",
      "services": {"host": {"cpus": 8, "zone": "a"}, "network": null},
-     "at": 1795359660.25, "claims": [{"id": "5f0c...", "attempt": 1, "amounts": {"host/rack1-07": {"slots": 1000}}, }]}
+     "at": 1795359660.25, "claims": [{"id": "5f0c...", "attempt": 1, "is_begun": true,
+                                      "amounts": {"host/rack1-07": {"slots": 1000}}, }]}
 
 A service's value replaces all that was known of it; null says "alive" and changes nothing; {} retracts everything.
-``claims`` are those under which the host really ran something at the moment ``at`` of the fleet's clock; without them
-nothing is said of claims. Both ends check the same limits: the sender so that the culprit gets the error, the receiver
-because it trusts nobody.
+``claims`` are those that the host really held at the moment ``at`` of the fleet's clock; without them nothing is said
+of them. Those that are not ``is_begun`` it may or may not run: they need no more than ``id`` and ``attempt``. One that
+breaks a limit is told as one of them: to leave it out would say that it ended. Both ends check the same limits: the
+sender so that the culprit gets the error, the receiver because it trusts nobody.
 """
 
 import json
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,6 +25,8 @@ from celery import Celery
 
 from managers.errors import InvalidName, InvalidReport, shown
 from managers.routing import check_host, check_service, service_queue
+
+logger = logging.getLogger(__name__)
 
 Scalar = bool | int | float | str
 Value = Scalar | list[Scalar]
@@ -42,7 +47,11 @@ MAX_LIST = 1000
 MAX_SERVICES = 64
 #: Claims of one host.
 MAX_CLAIMS = 10_000
-#: What a reported claim says of itself.
+#: Bytes of them as JSON.
+MAX_CLAIM_BYTES = 768 * 1024
+#: Letters of a claim's texts, but of its id.
+MAX_TEXT = 1024
+#: What a claim that was begun says of itself.
 CLAIM_KEYS = frozenset({"id", "attempt", "task_id", "task", "service", "host", "is_late", "amounts"})
 #: Bytes of a whole report on the wire.
 MAX_REPORT_BYTES = 1024 * 1024
@@ -51,6 +60,8 @@ MAX_NUMBER = 2**53
 
 #: What a capability may be called.
 KEY = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_KEY}}}", re.ASCII)
+#: What a claim's id may be: it stands beside hosts and attempts in Redis.
+_ID = re.compile(r"[!-9;-~]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,29 +175,91 @@ def _claims(value: object, host: str) -> tuple[Mapping[str, Any], ...] | None:
         return None
     if not isinstance(value, list) or len(value) > MAX_CLAIMS:
         raise InvalidReport(f"claims are {shown(value)}, not a list of up to {MAX_CLAIMS}")
-    return tuple(_claim(claim, host) for claim in value)
+    claims, faults = _sorted_out(value, host)
+    if faults:
+        logger.warning("%d claims of %s can't be counted: %s", len(faults), host, faults[0], extra={"host": host})
+    return tuple(claims)
 
 
-def _claim(value: object, host: str) -> Mapping[str, Any]:
-    """Return the claim in *value*, which may withdraw from *host* alone."""
-    if not isinstance(value, dict) or set(value) != CLAIM_KEYS:
-        raise InvalidReport(f"{shown(value)} is no claim: it has {', '.join(sorted(CLAIM_KEYS))}, and nothing else")
-    _integer("the attempt of a claim", value["attempt"])
-    for name in ("id", "task_id", "task", "service"):
-        if not isinstance(value[name], str) or not 0 < len(value[name]) <= 255 or not value[name].isprintable():
-            raise InvalidReport(f"a claim's {name} is {shown(value[name])}, not a text of up to 255 letters")
-    if " " in value["id"] or ":" in value["id"]:
-        raise InvalidReport(f"a claim's id is {shown(value['id'])}; it has no blank and no colon")
+def _sorted_out(claims: Sequence[object], host: str) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Return *claims* as far as they can be told, and what is wrong with the others."""
+    told, faults = [], []
+    for claim in claims:
+        try:
+            told.append(check_claim(claim, host))
+        except InvalidReport as error:
+            faults.append(str(error))
+            told += _held(claim)
+    return told, faults
+
+
+def check_claim(value: object, host: str) -> Mapping[str, Any]:
+    """Return what is known of the claim in *value*, which may withdraw from *host* alone, else raise InvalidReport."""
+    if not isinstance(value, dict):
+        raise InvalidReport(f"{shown(value)} is no claim")
+    if value.get("is_begun", True) is not True:
+        if not (held := _held(value)):
+            raise InvalidReport(f"{shown(value)} is no claim: its id or attempt is none")
+        return held[0]
+    if missing := sorted(CLAIM_KEYS - set(value)):
+        raise InvalidReport(f"{shown(value)} is no claim: it lacks {', '.join(missing)}")
+    if not _held(value):
+        raise InvalidReport(f"{shown(value['id'])}, attempt {shown(value['attempt'])}, names no claim")
+    for name in ("task_id", "task", "service"):
+        text = value[name]
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_TEXT or not text.isprintable():
+            raise InvalidReport(f"a claim's {name} is {shown(text)}, not a text of up to {MAX_TEXT} letters")
     if value["host"] != host or not isinstance(value["is_late"], bool) or not isinstance(value["amounts"], dict):
         raise InvalidReport(f"{shown(value)} is no claim of {host}")
     for member, amounts in value["amounts"].items():
-        if member.partition("/")[2] != host or not isinstance(amounts, dict):
-            raise InvalidReport(f"a claim of {host} withdraws {shown(amounts)} from {shown(member)}")
-        for resource, amount in amounts.items():
-            if not KEY.fullmatch(resource):
-                raise InvalidReport(f"a claim of {host} withdraws of {shown(resource)}, which is no capability's name")
-            _integer(f"what a claim withdraws of {resource}", amount)
-    return value
+        _check_amounts(member, amounts, host)
+    return {**{name: value[name] for name in CLAIM_KEYS}, "is_begun": True}
+
+
+def _check_amounts(member: object, amounts: object, host: str) -> None:
+    if not isinstance(member, str) or member.partition("/")[2] != host or not isinstance(amounts, dict):
+        raise InvalidReport(f"a claim of {host} withdraws {shown(amounts)} from {shown(member)}")
+    for resource, amount in amounts.items():
+        if not isinstance(resource, str) or not KEY.fullmatch(resource):
+            raise InvalidReport(f"a claim of {host} withdraws of {shown(resource)}, which is no capability's name")
+        _integer(f"what a claim withdraws of {resource}", amount)
+
+
+def fit_claims(claims: Sequence[Mapping[str, Any]], host: str) -> tuple[Mapping[str, Any], ...] | None:
+    """Return the *claims* of *host* within the limits; None, which says nothing of them, if it has too many."""
+    held = [entry for claim in claims for entry in _held(claim)]
+    left = MAX_CLAIM_BYTES - _size(held)
+    if len(claims) > MAX_CLAIMS or left < 0:
+        logger.error("%s holds %d claims, too many to report; the limit is %d", host, len(claims), MAX_CLAIMS)
+        return None
+    told, faults = _sorted_out(claims, host)
+    if faults:
+        logger.warning("%d claims of %s are not reported in full: %s", len(faults), host, faults[0])
+    fitting = []
+    for claim, bare in zip(told, held, strict=True):
+        grows = _size(claim) - _size(bare)
+        fitting.append(claim if grows <= left else bare)
+        left -= grows if grows <= left else 0
+    return tuple(fitting)
+
+
+def _held(value: object) -> list[Mapping[str, Any]]:
+    """Return the claim in *value* as one that may not be begun; none if nobody can tell which it is."""
+    if not isinstance(value, Mapping):
+        return []
+    name, attempt = value.get("id"), value.get("attempt")
+    if (
+        not isinstance(name, str)
+        or not _ID.fullmatch(name)
+        or not isinstance(attempt, int)
+        or isinstance(attempt, bool)
+    ):
+        return []
+    return [{"id": name, "attempt": attempt, "is_begun": False}] if 0 <= attempt <= MAX_NUMBER else []
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value)) + 2  # and the comma between two
 
 
 def _version(value: object) -> str:

@@ -55,7 +55,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from managers.errors import shown
+from managers.reports import MAX_NUMBER
 from scheduler.amounts import quantity
+from scheduler.errors import InvalidPlacement
 from scheduler.hosts import split_member
 from scheduler.snapshot import Candidate
 from scheduler.table import Table
@@ -112,8 +115,41 @@ class Claim:
 
     def to_header(self) -> dict[str, Any]:
         """Return what its message carries: all by which a host can tell of it again."""
-        names = ("id", "attempt", "task_id", "task", "service", "host", "is_late", "amounts")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _HEADER}
+
+    @classmethod
+    def from_header(cls, values: object) -> "Claim":
+        """Return the claim in *values*, a header of unknown origin; keys of a newer version are passed over.
+
+        Raises:
+            InvalidPlacement: it is no claim; the message names the fault.
+        """
+        if not isinstance(values, Mapping):
+            raise InvalidPlacement(f"{shown(values)} is no claim")
+        if missing := [name for name in _HEADER if name not in values]:
+            raise InvalidPlacement(f"{shown(values)} is no claim: it lacks {', '.join(missing)}")
+        known = {name: values[name] for name in _HEADER}
+        for name in ("id", "task_id", "task", "service", "host"):
+            if not isinstance(known[name], str) or not known[name]:
+                raise InvalidPlacement(f"a claim's {name} is {shown(known[name])}, not a text")
+        if not known["id"].isprintable() or " " in known["id"] or ":" in known["id"]:
+            raise InvalidPlacement(f"a claim's id is {shown(known['id'])}; it has no blank and no colon")
+        if not _is_whole(known["attempt"]) or not isinstance(known["is_late"], bool):
+            raise InvalidPlacement(f"{shown(values)} is no claim, by its attempt or is_late")
+        if not isinstance(known["amounts"], Mapping) or not all(
+            isinstance(resources, Mapping) and all(map(_is_whole, resources.values()))
+            for resources in known["amounts"].values()
+        ):
+            raise InvalidPlacement(f"a claim's amounts are {shown(known['amounts'])}, not thousandths by host")
+        return cls(**known, state="placed")
+
+
+#: What the message of a claim carries of it.
+_HEADER = ("id", "attempt", "task_id", "task", "service", "host", "is_late", "amounts")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
 
 
 @dataclass(frozen=True, slots=True)

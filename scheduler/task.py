@@ -3,15 +3,18 @@
 import difflib
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, wraps
+from inspect import getattr_static
 from typing import Any, cast
+from weakref import WeakSet
 
 from celery import Task
 from celery.result import GroupResult
-from celery.utils.time import maybe_make_aware
+from celery.utils.imports import symbol_by_name
+from celery.utils.time import maybe_make_aware, rate
 
 from managers.routing import check_service, service_queue
 from scheduler.envelope import Recording
@@ -26,13 +29,15 @@ _ADDRESSES = ("queue", "exchange", "routing_key")
 #: What ties a task to others by its one id, of which a gang has several.
 _CANVAS = ("link", "link_error", "chord", "chain", "group_id")
 
+#: The attribute of a task's request that says that the task was let in.
+_ENTERED = "celeriac_entered"
+
 
 class ScheduledTask(Task[Any, Any]):
     """A task whose options say what it needs of the host that runs it; with none of them an ordinary task.
 
     ``@app.task(base=ScheduledTask, requires=..., claims=..., prefers=...)``, or ``Celery(task_cls=ScheduledTask)`` for
-    all. Each option may be given anew by ``apply_async``; an explicit ``queue`` skips the scheduler. A subclass that
-    overrides ``__call__`` calls its parent's.
+    all. Each option may be given anew by ``apply_async``; an explicit ``queue`` skips the scheduler.
     """
 
     abstract = True
@@ -53,6 +58,7 @@ class ScheduledTask(Task[Any, Any]):
     max_attempts: int | None = None
     count: int | None = None
     __header__: Callable[..., Any]  # Celery's own: raises TypeError for wrong arguments
+    _own_request: Any = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -60,11 +66,37 @@ class ScheduledTask(Task[Any, Any]):
             if not callable(value) and not hasattr(ScheduledTask, name) and (near := _misspelt(name)):
                 raise TypeError(f"{cls.__name__} has an option {name!r}, which means nothing; did you mean {near!r}?")
         check_options(cls._said())
+        cls._check_rate()
+        if cls.__call__ not in _FENCED:
+            cls.__call__ = _fenced(cls.__call__)  # type: ignore[method-assign]
+            _FENCED.add(cls.__call__)
+        own, ours = getattr_static(cls, "Request"), vars(ScheduledTask)["Request"]
+        if own is not ours:
+            cls._own_request, cls.Request = own, ours  # type: ignore[method-assign]
+
+    @classmethod
+    def bind(cls, app: Any) -> Any:
+        """Take what *app* configures.
+
+        Raises:
+            TypeError: that is a rate limit, and it is placed.
+        """
+        bound = super().bind(app)
+        cls._check_rate()
+        return bound
 
     @property
-    def Request(self) -> str:  # type: ignore[override]  # noqa: N802  # Celery's own name
-        """What a worker makes of its messages."""
-        return placing_of(self.app).request_class if can_place(self.app) else Task.Request
+    def Request(self) -> Any:  # type: ignore[override]  # noqa: N802  # Celery's own name
+        """What a worker makes of its messages; a task's own is mixed in.
+
+        Raises:
+            TypeError: the task's own is no request.
+        """
+        own = self._own_request
+        if not can_place(self.app):
+            return own or Task.Request
+        ours = placing_of(self.app).request_class
+        return ours if own is None else _mixed(self.name, ours, own)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; in a worker only under a claim that still holds.
@@ -72,9 +104,12 @@ class ScheduledTask(Task[Any, Any]):
         Raises:
             celery.exceptions.Ignore: the message's claim is gone, or was taken up before.
         """
-        if self.request.called_directly or not can_place(self.app):
-            return super().__call__(*args, **kwargs)
-        with self._entered():
+        request: Any = self.request
+        with self._let_in():
+            if not getattr(request, _ENTERED, False) or request._protected:  # noqa: SLF001  # Celery's own mark
+                return super().__call__(*args, **kwargs)
+            # a request of its own is only for what the task calls of itself
+            request._protected = 1  # noqa: SLF001
             return self.run(*args, **kwargs)
 
     def apply_async(  # type: ignore[override]  # Celery's own names for **options
@@ -140,6 +175,11 @@ class ScheduledTask(Task[Any, Any]):
         return signature
 
     @classmethod
+    def _check_rate(cls) -> None:
+        if cls._said() and cls.rate_limit and rate(cls.rate_limit):
+            raise TypeError(f"{cls.name or cls.__name__} {_limited(cls.rate_limit)}")
+
+    @classmethod
     def _said(cls) -> dict[str, Any]:
         """Return the placement options that the task itself has."""
         return {name: value for name in OPTIONS if (value := getattr(cls, name, None)) is not None}
@@ -156,6 +196,8 @@ class ScheduledTask(Task[Any, Any]):
 
     def _asked(self, said: Mapping[str, Any]) -> "_Asked":
         """Return what the task and a call that *said* this ask of a host."""
+        if self.rate_limit and rate(self.rate_limit):
+            raise InvalidPlacement(f"{self.name} {_limited(self.rate_limit)}")
         asked = {**self._said(), **said}
         placing = placing_of(self.app)
         checked = check_options(asked)
@@ -168,6 +210,14 @@ class ScheduledTask(Task[Any, Any]):
             "is_late": bool(self.acks_late),
         }
         return _Asked(fields, count, timeout)
+
+    def _let_in(self) -> AbstractContextManager[None]:
+        """Return the block in which the task may run: once for each message, whatever it calls of itself therein."""
+        request = self.request
+        if request.called_directly or not can_place(self.app) or getattr(request, _ENTERED, False):
+            return nullcontext()
+        setattr(request, _ENTERED, True)
+        return self._entered()
 
     def _entered(self) -> AbstractContextManager[None]:
         """Return the block in which the task may run: under its claim, or in eager mode as the host that it gets."""
@@ -229,6 +279,10 @@ class ScheduledTask(Task[Any, Any]):
         return sent[0] if count == 1 else GroupResult(task_id, sent, app=self.app)
 
 
+#: Each ``__call__`` that lets a task in itself.
+_FENCED: WeakSet[Callable[..., Any]] = WeakSet([ScheduledTask.__call__])
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What a call asks: fields of its requests, how many, and the seconds that they may wait."""
@@ -236,6 +290,33 @@ class _Asked:
     fields: dict[str, Any]
     count: int
     timeout: float | None
+
+
+def _fenced(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a task's own ``__call__``, which may never call its parent's, for what is let in."""
+
+    @wraps(call)
+    def fenced(self: ScheduledTask, *args: Any, **kwargs: Any) -> Any:
+        with self._let_in():
+            return call(self, *args, **kwargs)
+
+    return fenced
+
+
+@lru_cache(maxsize=1024)
+def _mixed(task: str, ours: str, own: Any) -> Any:
+    """Return *own*, the request class of *task*, as one of *ours*, which hears first what becomes of it."""
+    placed, asked, plain = symbol_by_name(ours), symbol_by_name(own), symbol_by_name(cast("Any", Task.Request))
+    if not isinstance(asked, type) or not issubclass(asked, plain):
+        raise TypeError(f"the Request of {task} is {asked!r}, and no class of {Task.Request}")
+    return asked if issubclass(asked, placed) else type(asked.__name__, (placed, asked), {})
+
+
+def _limited(limit: Any) -> str:
+    return (
+        f"is placed, and has the rate limit {limit!r}, which would keep it waiting past its start deadline; have it "
+        "claim a resource of which there is as much as may run at once, and set rate_limit=0"
+    )
 
 
 @lru_cache(maxsize=1024)

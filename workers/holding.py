@@ -1,4 +1,4 @@
-"""The claims that a worker holds: which of its tasks run under one, and the release of those that ended.
+"""The claims that a worker holds: which of its tasks have one, and the release of those that ended.
 
 Lives in the worker's main process. Releases are sent from a thread, so that a Redis that hangs holds up nothing, and
 are tried until they arrive; meanwhile the host's reports still name the claim.
@@ -8,11 +8,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from scheduler.claims import Claims
+from scheduler.claims import Claim, Claims
 from scheduler.errors import TableUnavailable
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ FENCED = 1.0
 class Release:
     """The end of a claim, on its way to Redis; ``then`` is as in ``Claims.release``."""
 
-    claim: Mapping[str, Any]
+    claim: Claim
     outcome: str
     then: str = "over"
     why: str = ""
@@ -39,7 +39,8 @@ class Holding:
     def __init__(self, host: str, claims: Claims) -> None:
         self._host = host
         self._claims = claims
-        self._held: dict[int, tuple[float, Mapping[str, Any]]] = {}
+        # weak: a pool that is flushed forgets its requests without a word, and their messages come anew
+        self._held: WeakKeyDictionary[object, tuple[float | None, Claim]] = WeakKeyDictionary()
         self._ended: deque[Release] = deque()
         self._changed = threading.Condition()
         self._is_stopping = False
@@ -57,27 +58,35 @@ class Holding:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
-    def began(self, request: object, claim: Mapping[str, Any]) -> None:
-        """Note that *request*, a message on its way through the pool, was begun under *claim*."""
+    def took(self, request: object, claim: Claim) -> None:
+        """Note that *request*, a message with that *claim*, is handed to the pool; it may begin unheard of."""
         with self._changed:
-            self._held[id(request)] = (time.monotonic(), claim)
+            self._held[request] = (None, claim)
+
+    def began(self, request: object, claim: Claim) -> None:
+        """Note that *request* was begun by the pool."""
+        with self._changed:
+            self._held[request] = (time.monotonic(), claim)
 
     def ended(self, request: object, release: Release | None) -> None:
         """Note that *request* is over, and send the *release*; None where its claim is somebody else's."""
         with self._changed:
-            self._held.pop(id(request), None)
+            self._held.pop(request, None)
             if release is not None:
                 self._ended.append(release)
                 self._changed.notify()
 
-    def running(self) -> list[Mapping[str, Any]]:
-        """Return the claims that the table must count for this host: of what runs, and of what it wasn't told of."""
+    def running(self) -> list[dict[str, Any]]:
+        """Return the claims of this host, as its reports tell of them.
+
+        ``is_begun`` are those that the table must count: of what runs, and of what ended and it wasn't told of. Of the
+        others nobody here knows whether they passed the fence: the table must neither add nor end them.
+        """
         begun_before = time.monotonic() - FENCED
         with self._changed:
-            return [
-                *(claim for begun, claim in self._held.values() if begun <= begun_before),
-                *(release.claim for release in self._ended),
-            ]
+            held = [(claim, begun is not None and begun <= begun_before) for begun, claim in self._held.values()]
+            held += [(release.claim, True) for release in self._ended]
+        return [{**claim.to_header(), "is_begun": is_begun} for claim, is_begun in held]
 
     def _run(self) -> None:
         while (release := self._next()) is not None:
@@ -85,13 +94,13 @@ class Holding:
             try:
                 self._tell(release)
             except TableUnavailable as error:
-                logger.warning("the end of %s is not told yet: %s", claim["task_id"], error)
+                logger.warning("the end of %s is not told yet: %s", claim.task_id, error)
                 with self._changed:
                     if self._is_stopping:
                         return
                     self._changed.wait(RETRY)
             except Exception:
-                logger.exception("the end of %s can't be told", claim.get("task_id"))
+                logger.exception("the end of %s can't be told", claim.task_id)
                 self._drop()
             else:
                 self._drop()
@@ -99,7 +108,7 @@ class Holding:
     def _tell(self, release: Release) -> None:
         claim = release.claim
         self._claims.release(
-            self._host, claim["id"], claim["attempt"], release.outcome,
+            self._host, claim.id, claim.attempt, release.outcome,
             then=release.then, why=release.why,
         )  # fmt: skip
 

@@ -3,9 +3,9 @@
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # the types are older
@@ -13,8 +13,8 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
 from celery.worker.request import Request
 
-from scheduler.claims import Claims
-from scheduler.errors import TableUnavailable
+from scheduler.claims import Claim, Claims
+from scheduler.errors import InvalidPlacement, TableUnavailable
 from scheduler.placing import CLAIM_HEADER
 from workers.holding import Holding, Release
 from workers.registry import Registry, registry_of
@@ -37,58 +37,91 @@ def under_claim(registry: Registry, task: Task[Any, Any]) -> Iterator[None]:
 
     Raises:
         Fenced: the claim is gone, or runs already.
+        InvalidPlacement: the message's header is no claim.
     """
-    claim = (task.request.headers or {}).get(CLAIM_HEADER)
-    if claim is None or task.request.is_eager:
+    header = (task.request.headers or {}).get(CLAIM_HEADER)
+    if header is None or task.request.is_eager:
         yield
         return
-    word = _word(Claims(registry.table), registry.host, claim)
+    word = _word(Claims(registry.table), registry.host, Claim.from_header(header))
     if word != "go":
         logger.warning("%s[%s] is not run here: its claim is %s", task.name, task.request.id, word)
         raise Fenced(f"the claim is {word}")
     yield
 
 
-def _word(claims: Claims, host: str, claim: Mapping[str, Any]) -> str:
+def _word(claims: Claims, host: str, claim: Claim) -> str:
     begun_by = uuid.uuid4().hex
     while True:
         try:
-            return claims.start(host, claim["id"], claim["attempt"], by=begun_by)
+            return claims.start(host, claim.id, claim.attempt, by=begun_by)
         except TableUnavailable as error:
-            logger.warning("%s waits to begin: %s", claim["task_id"], error)
+            logger.warning("%s waits to begin: %s", claim.task_id, error)
             time.sleep(RETRY)
 
 
 class PlacedRequest(Request):
-    """A message on its way through a worker, which tells the claim that it runs under of its end.
+    """A message on its way through a worker, which tells the claim that it runs under of its begin and end.
 
-    Celery makes a subclass of it per task, whose ``on_success`` calls no parent's: it is wrapped as it is made.
+    Celery makes a subclass of it per task, whose methods call no parent's: they are wrapped as it is made.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        execute: Callable[..., Any] | None = vars(cls).get("execute_using_pool")
+        if execute is not None:
+
+            @wraps(execute)
+            def execute_using_pool(self: "PlacedRequest", pool: Any, **kwargs: Any) -> Any:
+                with self._handed_over():
+                    return execute(self, pool, **kwargs)
+
+            cls.execute_using_pool = execute_using_pool  # type: ignore[method-assign,assignment]
         succeed: Callable[..., Any] | None = vars(cls).get("on_success")
         if succeed is not None:
 
             @wraps(succeed)
             def on_success(self: "PlacedRequest", failed__retval__runtime: Any, **kwargs: Any) -> Any:
-                result = succeed(self, failed__retval__runtime, **kwargs)
-                if not failed__retval__runtime[0]:
-                    self._end("done")
-                return result
+                try:
+                    return succeed(self, failed__retval__runtime, **kwargs)
+                finally:
+                    if not failed__retval__runtime[0]:
+                        self._end("done")
 
             cls.on_success = on_success  # type: ignore[method-assign,assignment]
 
     #: Whether its message waits in this host's queue once more.
     _is_returned = False
 
-    @property
-    def _claim(self) -> Mapping[str, Any] | None:
-        return self.request_dict.get(CLAIM_HEADER)
+    @cached_property
+    def _claim(self) -> Claim | None:
+        header = self.request_dict.get(CLAIM_HEADER)
+        try:
+            return None if header is None else Claim.from_header(header)
+        except InvalidPlacement as error:
+            logger.error("%s[%s] will fail: %s", self.name, self.id, error)  # noqa: TRY400
+            return None  # the fence says the same to whoever waits for its result
 
     @property
     def _holding(self) -> Holding | None:
         return registry_of(self.task.app).holding
+
+    @property
+    def _comes_again(self) -> bool:
+        """Whether Celery left its message to its queue: gave it back, or never acknowledged it."""
+        return self._is_returned or not self.acknowledged
+
+    @contextmanager
+    def _handed_over(self) -> Iterator[None]:
+        """Note that the pool gets it: of what runs there, the main process may hear late."""
+        if self._claim is not None and self._holding is not None:
+            self._holding.took(self, self._claim)
+        try:
+            yield
+        except BaseException:
+            if self._holding is not None:
+                self._holding.ended(self, None)
+            raise
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
         """Note that the pool has it."""
@@ -117,7 +150,7 @@ class PlacedRequest(Request):
             return super().on_timeout(soft, timeout)
         finally:
             if not soft:
-                self._end("failed", why=f"hard time limit of {timeout:g} s")
+                self._end("failed", then=self._then, why=f"hard time limit of {timeout:g} s")
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> Any:  # noqa: FBT001
         try:
@@ -131,15 +164,18 @@ class PlacedRequest(Request):
                 self._holding.ended(self, None)
         elif isinstance(error, Retry):
             self._end("retried")
-        elif self._is_returned and (self._already_cancelled or isinstance(error, Reject)):  # type: ignore[attr-defined]
+        elif self._comes_again and (self._already_cancelled or isinstance(error, Reject)):  # type: ignore[attr-defined]
             self._end("returned", then="anew")
         elif isinstance(error, Ignore):
             self._end("ignored")
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
-            is_again = self.task.acks_late and self.task.reject_on_worker_lost
-            self._end("lost", then="again" if is_again else "over", why=str(error))
+            self._end("lost", then=self._then, why=str(error))
         else:
-            self._end("failed", why=f"{type(error).__name__}: {error}")
+            self._end("failed", then=self._then, why=f"{type(error).__name__}: {error}")
+
+    @property
+    def _then(self) -> str:
+        return "again" if self._comes_again else "over"
 
     def _end(self, outcome: str, **more: Any) -> None:
         if self._claim is not None and self._holding is not None:

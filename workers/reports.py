@@ -7,7 +7,7 @@ from typing import Any
 
 from managers.errors import InvalidReport
 from managers.manager import Manager, SchedulerDependentManager
-from managers.reports import Capabilities, Report, check_capabilities
+from managers.reports import Capabilities, Report, check_capabilities, fit_claims
 from workers.membership import Membership
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class HostReports:
             version=identity.version,
             services={service: _known(manager) for service, manager in self._managers.items()},
             at=self._clock(),
-            claims=None if self._running is None else tuple(self._running()),
+            claims=None if self._running is None else fit_claims(self._running(), self._membership.host),
         )
 
 

@@ -18,7 +18,8 @@ end
 for _, claim in ipairs(cjson.decode(ARGV[6])) do
   local field = claim.id .. ':' .. claim.attempt
   runs[field] = true
-  if redis.call('HEXISTS', key('claims:' .. host), field) == 0
+  -- what may not have passed the fence is held, and no more
+  if claim.is_begun ~= false and redis.call('HEXISTS', key('claims:' .. host), field) == 0
     and not redis.call('ZSCORE', key('released'), host .. ' ' .. field) then
     claim.host, claim.state, claim.boot, claim.placed_at = host, 'running', tonumber(ARGV[3]), seconds(looked_at)
     claim.started_at = claim.placed_at

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from managers.errors import InvalidReport
 from managers.reports import (
     MAX_BYTES,
+    MAX_CLAIM_BYTES,
+    MAX_CLAIMS,
     MAX_KEYS,
     MAX_LIST,
     MAX_NUMBER,
@@ -21,6 +23,7 @@ from managers.reports import (
     REPORT_TASK,
     Report,
     check_capabilities,
+    fit_claims,
     send_report,
 )
 
@@ -300,3 +303,71 @@ def test_in_eager_mode_a_report_is_taken_in_at_once(app: Celery) -> None:
     send_report(app, report)
 
     assert taken == [report.to_dict()]
+
+
+# Claims.
+
+
+def claim(**changes: Any) -> dict[str, Any]:
+    """Return a claim of rack1-07 that is right but for *changes*."""
+    sound = {
+        "id": "r1", "attempt": 1, "task_id": "t1", "task": "tasks.render", "service": "host", "host": "rack1-07",
+        "is_late": False, "amounts": {"host/rack1-07": {"slots": 1000}}, "is_begun": True,
+    }  # fmt: skip
+    return {**sound, **changes}
+
+
+def test_claims_survive_their_travel_whatever_keys_a_newer_host_adds() -> None:
+    told = Report.from_dict(wire(at=1.0, claims=[claim(newer=1)]))
+
+    assert told.claims == (claim(),)
+    assert Report.from_dict(json.loads(json.dumps(told.to_dict()))) == told
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task_id": "t" * 1025}, {"task": "a\nb"}, {"service": 5}, {"host": "rack1-08"}, {"is_late": 1},
+        {"amounts": {"host/rack1-08": {}}}, {"amounts": {"host/rack1-07": {"a b": 1}}},
+        {"amounts": {"host/rack1-07": {"slots": -1}}}, {"is_begun": 1},
+    ],
+)  # fmt: skip
+def test_a_claim_that_breaks_a_limit_is_one_of_which_only_its_name_is_known(
+    changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Report.from_dict(wire(at=1.0, claims=[claim(**changes), claim(id="r2")]))
+
+    assert told.claims == ({"id": "r1", "attempt": 1, "is_begun": False}, claim(id="r2"))
+    assert ("claims of rack1-07" in caplog.text) == (changes != {"is_begun": 1})
+
+
+@pytest.mark.parametrize("junk", [5, {}, claim(id="a b"), claim(id="a:b"), claim(id=""), claim(attempt="1"), [1]])
+def test_a_claim_without_a_name_costs_itself_alone(junk: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert Report.from_dict(wire(at=1.0, claims=[junk, claim()])).claims == (claim(),)
+
+    assert "1 claims of rack1-07 can't be counted" in caplog.text
+
+
+def test_a_host_of_many_claims_names_them_all_and_tells_of_as_many_as_fit(caplog: pytest.LogCaptureFixture) -> None:
+    many = [claim(id=f"{number:032}", task="t" * 200) for number in range(8000)]
+
+    told = fit_claims(many, "rack1-07")
+
+    assert told is not None
+    assert len(json.dumps(told)) < MAX_CLAIM_BYTES
+    assert [one["id"] for one in told] == [one["id"] for one in many]
+    assert 0 < sum(one["is_begun"] for one in told) < 8000
+    assert caplog.text == ""
+
+
+def test_a_host_of_too_many_claims_says_nothing_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    assert fit_claims([claim(id=f"r{number}") for number in range(MAX_CLAIMS + 1)], "rack1-07") is None
+
+    assert "rack1-07 holds 10001 claims, too many to report" in caplog.text
+
+
+def test_a_host_tells_of_a_claim_beyond_the_limits_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    told = fit_claims([claim(task_id="t" * 2000), claim(id="r2")], "rack1-07")
+
+    assert told == ({"id": "r1", "attempt": 1, "is_begun": False}, claim(id="r2"))
+    assert "1 claims of rack1-07 are not reported in full" in caplog.text

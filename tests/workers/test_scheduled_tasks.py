@@ -43,8 +43,111 @@ def task(fleet: Fleet, function: Callable[..., Any] | None = None, **options: An
     def render(scene: str = "a.blend", *, size: int = 1) -> str:
         return f"{scene} {size}"
 
-    options = {"claims": {"gpus": 1}, "name": "tasks.render", **options}
-    return fleet.app.task(base=ScheduledTask, shared=False, **options)(function or render)
+    options = {"base": ScheduledTask, "claims": {"gpus": 1}, "name": "tasks.render", **options}
+    made = fleet.app.task(shared=False, **options)(function or render)
+    assert made.name == options["name"]  # Celery makes it when it is first looked at
+    return made
+
+
+class Ran(ScheduledTask):
+    """Runs by itself, as Celery's documentation shows it."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return ["own", self.run(*args, **kwargs)]
+
+
+class Parent(ScheduledTask):
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return ["own", super().__call__(*args, **kwargs)]
+
+
+class Child(Parent):
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return ["child", super().__call__(*args, **kwargs)]
+
+
+class Mixin:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return ["mixed in", self.run(*args, **kwargs)]  # type: ignore[attr-defined]
+
+
+class Mixed(Mixin, ScheduledTask):
+    abstract = True
+
+
+@pytest.mark.parametrize(
+    ("base", "returned"),
+    [
+        (Ran, ["own", True]), (Parent, ["own", True]), (Child, ["child", ["own", True]]), (Mixed, ["mixed in", True]),
+    ],
+)  # fmt: skip
+def test_a_task_with_a_call_of_its_own_runs_once_for_its_claim(
+    fleet: Fleet, base: type[ScheduledTask], returned: Any
+) -> None:
+    fleet.host("a", gpus=1)
+
+    def is_known(self: Any) -> bool:
+        return self.request.id is not None
+
+    result = task(fleet, is_known, bind=True, base=base).delay()
+    fleet.place()
+    messages = fleet.taken("host.a")
+    fleet.execute(messages, "a")
+    assert [claim.state for claim in fleet.registry.claims.of("a")] == ["running"]
+    fleet.execute(messages, "a")
+
+    assert result.get(timeout=1) == returned
+    assert fleet.table.counters()["claims_fenced"] == 1
+
+
+@pytest.mark.parametrize("base", [ScheduledTask, Ran, Parent])
+def test_a_task_that_calls_itself_runs_on_under_its_claim(fleet: Fleet, base: type[ScheduledTask]) -> None:
+    fleet.host("a", gpus=1)
+    seen: list[Any] = []
+
+    def count(self: Any, number: int) -> None:
+        seen.append((number, self.request.args))
+        if number:
+            self(number - 1)
+            self(0)
+
+    result = task(fleet, count, bind=True, base=base).delay(2)
+    assert fleet.settle("a") == ["tasks.render"]
+
+    result.get(timeout=1)
+    assert [number for number, _ in seen] == [2, 1, 0, 0, 0]
+    assert base is Ran or seen[1] == (1, (1,))
+
+
+@pytest.mark.parametrize("limit", ["10/m", 5, 0.5])
+def test_a_placed_task_has_no_rate_limit_since_it_would_miss_its_start_deadline(fleet: Fleet, limit: Any) -> None:
+    with pytest.raises(TypeError, match=r"tasks\.render is placed, and has the rate limit .*claim a resource"):
+        task(fleet, rate_limit=limit)
+
+    assert task(fleet, rate_limit=0, name="tasks.free").delay().id
+
+
+def test_a_placed_task_takes_no_rate_limit_from_the_configuration(fleet: Fleet) -> None:
+    fleet.app.conf.task_default_rate_limit = "10/m"
+
+    with pytest.raises(TypeError, match=r"tasks\.render is placed, and has the rate limit '10/m'"):
+        task(fleet)
+
+
+def test_a_task_with_a_rate_limit_is_not_placed_by_a_call_either(fleet: Fleet) -> None:
+    plain = task(fleet, claims=None, rate_limit="10/m", name="tasks.plain")
+
+    with pytest.raises(InvalidPlacement, match=r"tasks\.plain is placed, and has the rate limit '10/m'.*claim"):
+        plain.apply_async(claims={"gpus": 1})
+    plain.apply_async(queue="plain")
+
+    assert [message.headers["task"] for message in fleet.taken("plain")] == ["tasks.plain"]
 
 
 # What is recorded, and what is announced.

@@ -279,10 +279,10 @@ class InlineHolding(Holding):
 
     def ended(self, request: object, release: Release | None) -> None:
         """Note that *request* is over, and release its claim."""
-        self._held.pop(id(request), None)
+        self._held.pop(request, None)
         if release is not None:
             self._tell(release)
 
-    def running(self) -> list[Mapping[str, Any]]:
+    def running(self) -> list[dict[str, Any]]:
         """Return the claims of what runs."""
-        return [claim for _, claim in self._held.values()]
+        return [{**claim.to_header(), "is_begun": True} for _, claim in self._held.values()]
