@@ -82,10 +82,6 @@ class Snapshot:
         counted = Counter(key for keys in having.values() for key in keys)
         return {key: number / len(having) for key, number in counted.items()}
 
-    def keys(self, service: str) -> set[str]:
-        """Return every capability that a host of *service* has reported."""
-        return {key for candidate in self.candidates(service) for key in candidate.capabilities}
-
 
 def _candidate(row: Host, machine: Host | None, failures: int) -> Candidate:
     rows: Iterable[Host] = (row,) if machine is None or machine is row else (machine, row)  # the later's names win

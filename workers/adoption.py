@@ -22,6 +22,7 @@ from workers.listening import FanoutStep
 from workers.methods import refuse_unknown_options, register_methods
 from workers.orphans import die_with_parent
 from workers.periodic import register_periodic_tasks
+from workers.placed import watch_unknown_tasks
 from workers.placing import register_placing
 from workers.registry import Registry, adopt, is_adopted, registry_of
 from workers.steps import HostStep
@@ -67,6 +68,7 @@ def equip(app: Celery, registry: Registry) -> None:
         app.conf.accept_content = [*app.conf.accept_content, "json"]  # what Celeriac's own messages are
     carry_contexts(app)
     watch_expiry()
+    watch_unknown_tasks()
     for manager in registry.managers.values():
         register_manager(app, registry, manager)
     register_reports(app, registry)

@@ -14,10 +14,11 @@ from kombu.serialization import loads, prepare_accept_content
 from managers.routing import host_queue
 from scheduler.claims import Claim
 from scheduler.envelope import body_of
-from scheduler.errors import HostLost, NoValidHost, SchedulerError
+from scheduler.errors import HostLost, InvalidPlacement, NoValidHost, SchedulerError
 from scheduler.explain import parts
 from scheduler.pending import Failing
 from scheduler.placing import CLAIM_HEADER
+from scheduler.task import ScheduledTask
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,14 @@ _RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "i
 
 
 def dispatch(app: Celery, claim: Claim, message: Mapping[str, Any]) -> None:
-    """Put a claimed task's message into its host's queue, under its claim."""
+    """Put a claimed task's message into its host's queue, under its claim.
+
+    Raises:
+        InvalidPlacement: the application has a task of that name which nothing would fence.
+    """
+    known = app.tasks.get(claim.task)
+    if known is not None and not isinstance(known, ScheduledTask):
+        raise InvalidPlacement(f"{claim.task} is no ScheduledTask, and only those can be placed")
     headers = {**message["headers"], "eta": None, CLAIM_HEADER: claim.to_header()}
     with app.producer_or_acquire() as producer:
         producer.publish(

@@ -11,13 +11,14 @@ from typing import Any
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # the types are older
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
+from celery.signals import task_unknown
 from celery.worker.request import Request
 
 from scheduler.claims import Claim, Claims
 from scheduler.errors import InvalidPlacement, TableUnavailable
 from scheduler.placing import CLAIM_HEADER
 from workers.holding import Holding, Release
-from workers.registry import Registry, registry_of
+from workers.registry import Registry, is_adopted, registry_of
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +181,22 @@ class PlacedRequest(Request):
     def _end(self, outcome: str, **more: Any) -> None:
         if self._claim is not None and self._holding is not None:
             self._holding.ended(self, Release(self._claim, outcome, **more))
+
+
+def watch_unknown_tasks() -> None:
+    """Have this process end the claim of a message whose task its worker doesn't know: Celery fails it at once."""
+    task_unknown.connect(_end_unknown, dispatch_uid="celeriac.placed")
+
+
+def _end_unknown(*, sender: Any, message: Any, name: str, **_: Any) -> None:
+    header = (message.headers or {}).get(CLAIM_HEADER)
+    if header is None or not is_adopted(sender.app) or (holding := registry_of(sender.app).holding) is None:
+        return
+    try:
+        claim = Claim.from_header(header)
+    except InvalidPlacement:
+        return  # what ends it is its deadline
+    holding.ended(message, Release(claim, "failed", why=f"this host knows no task {name}"))
 
 
 def tell_every_end(pool: Any) -> None:

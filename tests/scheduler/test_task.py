@@ -95,6 +95,8 @@ def test_who_asks_for_a_place_in_an_application_without_managers_is_told_what_to
     @apps[1].task(shared=False, claims={"gpus": 1})
     def render() -> None: ...
 
+    taken(apps[1], "scheduler")  # the broker in memory is everybody's
+
     for send in (render.delay, render.s().delay, lambda: render.apply_async(queue=None)):
         with pytest.raises(NotAdopted, match=r"can't place tasks; call workers\.celeriac_app\(plain\) first"):
             send()

@@ -12,7 +12,7 @@ from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated
 from celery import Celery
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.signals import before_task_publish
+from celery.signals import before_task_publish, task_unknown
 from celery.utils.imports import symbol_by_name
 from celery.worker.request import Request, create_request_cls
 from kombu import Message
@@ -24,7 +24,7 @@ from scheduler.placing import CLAIM_HEADER
 from scheduler.task import ScheduledTask
 from workers.adoption import celeriac_app
 from workers.config import load_settings
-from workers.dispatch import conclude
+from workers.dispatch import conclude, dispatch
 from workers.holding import Holding, Release
 from workers.placed import PlacedRequest
 from workers.registry import registry_of
@@ -257,6 +257,26 @@ def test_what_the_pool_does_not_take_is_not_held(app: Celery, ended: Ended) -> N
         request.execute_using_pool(pool)
 
     assert ended.running() == []
+
+
+def test_the_claim_of_a_task_that_its_host_does_not_know_ends_at_once(app: Celery, ended: Ended) -> None:
+    message = Message(headers={"id": "t", "task": "ends.render", CLAIM_HEADER: HEADER})
+
+    task_unknown.send(sender=Mock(app=app), message=message, exc=KeyError(), name="ends.render", id="t")
+
+    (release,) = ended.releases
+    assert release is not None
+    assert (release.claim, release.outcome, release.then) == (Claim.from_header(HEADER), "failed", "over")
+    assert release.why == "this host knows no task ends.render"
+
+
+def test_a_task_that_nothing_would_fence_is_not_sent(app: Celery) -> None:
+    def plain() -> None: ...
+
+    app.task(name="ends.render", shared=False)(plain)
+
+    with pytest.raises(InvalidPlacement, match=r"ends\.render is no ScheduledTask"):
+        dispatch(app, Claim.from_header(HEADER), {})
 
 
 @pytest.mark.parametrize("header", [5, {}, {**HEADER, "attempt": "1"}])
