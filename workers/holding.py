@@ -72,9 +72,14 @@ class Holding:
         """Note that *request* is over, and send the *release*; None where its claim is somebody else's."""
         with self._changed:
             self._held.pop(request, None)
-            if release is not None:
-                self._ended.append(release)
-                self._changed.notify()
+        if release is not None:
+            self.tell(release)
+
+    def tell(self, release: Release) -> None:
+        """Send *release*; by itself for what no pool ever had."""
+        with self._changed:
+            self._ended.append(release)
+            self._changed.notify()
 
     def running(self) -> list[dict[str, Any]]:
         """Return the claims of this host, as its reports tell of them.

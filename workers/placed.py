@@ -196,7 +196,7 @@ def _end_unknown(*, sender: Any, message: Any, name: str, **_: Any) -> None:
         claim = Claim.from_header(header)
     except InvalidPlacement:
         return  # what ends it is its deadline
-    holding.ended(message, Release(claim, "failed", why=f"this host knows no task {name}"))
+    holding.tell(Release(claim, "failed", why=f"this host knows no task {name}"))
 
 
 def tell_every_end(pool: Any) -> None:

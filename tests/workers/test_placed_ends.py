@@ -135,6 +135,9 @@ class Ended(Holding):
         super().ended(request, None)
         self.releases.append(release)
 
+    def tell(self, release: Release) -> None:
+        self.releases.append(release)
+
 
 @pytest.fixture
 def ended(app: Celery) -> Ended:

@@ -277,11 +277,9 @@ class _Request(PlacedRequest):
 class InlineHolding(Holding):
     """The claims of one host; the end of one is told at once."""
 
-    def ended(self, request: object, release: Release | None) -> None:
-        """Note that *request* is over, and release its claim."""
-        self._held.pop(request, None)
-        if release is not None:
-            self._tell(release)
+    def tell(self, release: Release) -> None:
+        """Release the claim."""
+        self._tell(release)
 
     def running(self) -> list[dict[str, Any]]:
         """Return the claims of what runs."""
