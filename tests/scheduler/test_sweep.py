@@ -42,7 +42,7 @@ def enable_unheard(table: Table) -> None:
 
 def test_what_only_the_sweep_found_is_counted(table: Table, clock: Any, hosts: Callable[[], None]) -> None:
     sent: list[str] = []
-    placer = Placer(table, dispatch=lambda claim, _: sent.append(claim.host), conclude=lambda _: None)
+    placer = Placer(table, dispatch=lambda claim, _: sent.append(claim.host))
     wait_for(placer, "b")
     placer.turn(is_anything_new=True)
     enable_unheard(table)
@@ -64,7 +64,7 @@ def test_what_happens_while_everything_is_looked_at_is_left_to_its_own_event(
         sent.append(claim.host)
         enable_unheard(table)
 
-    placer = Placer(table, dispatch=dispatch, conclude=lambda _: None)
+    placer = Placer(table, dispatch=dispatch)
     placer.turn(is_anything_new=True)
     clock.advance(SWEEP)
     hosts()

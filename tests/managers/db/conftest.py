@@ -34,6 +34,8 @@ sys.stdin.readline()
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test starts and ends with no database named and no connection open."""
     monkeypatch.delenv(SETTING, raising=False)
+    db.close()
+    db.use(None)
     yield
     db.close()
     db.use(None)
