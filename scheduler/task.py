@@ -253,7 +253,7 @@ class ScheduledTask(Task[Any, Any]):
             recorded.append((request, message))
             if len(recorded) == count:
                 placing.warn_of_unknown_keys(request)
-                priority = message["properties"].get("priority") or 0
+                priority = int(message["properties"].get("priority") or 0)
                 placing.submit(
                     recorded,
                     rank=priority if placing.broker_is_redis else -priority,

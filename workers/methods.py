@@ -42,14 +42,17 @@ def register_methods(app: Celery, registry: Registry, manager_class: type[Manage
 
 
 def refuse_unknown_options(manager_class: type[Manager[Any]]) -> None:
-    """Raise TypeError for an option of ``@expose`` that no task has: it would do nothing without a word."""
-    known = [*(name for name in dir(MethodTask) if not name.startswith("_")), *_RETRYING]
+    """Raise TypeError for an option of ``@expose`` that no method has: it would do nothing without a word.
+
+    ``count`` is none: whoever calls a method waits for one answer.
+    """
+    known = [*(name for name in dir(MethodTask) if not name.startswith("_") and name != "count"), *_RETRYING]
     for method, exposed in exposed_methods(manager_class):
         for option in sorted(exposed.options.keys() - set(known)):
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(
-                f"{manager_class.__qualname__}.{method} is exposed with {option!r}, which no task knows{hint}"
+                f"{manager_class.__qualname__}.{method} is exposed with {option!r}, which no method knows{hint}"
             )
 
 

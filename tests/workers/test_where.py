@@ -14,6 +14,7 @@ from managers.errors import CallTimeout, InvalidArguments
 from scheduler.errors import InvalidPlacement, InvalidRequirement
 from scheduler.placing import CLAIM_HEADER
 from tests.workers.placement import Fleet
+from workers.methods import refuse_unknown_options
 
 
 class Network(Manager[None], service_name="network"):
@@ -184,3 +185,12 @@ def test_a_placed_method_is_no_fanout_and_what_its_mark_asks_keeps_none_from_one
     Network.claim.using(app).fanout(7)
 
     assert fleet.waiting() == []
+
+
+def test_a_method_is_exposed_for_one_host_since_whoever_calls_it_waits_for_one_answer() -> None:
+    class Ports(Manager[None], service_name="ports"):
+        @expose(count=2)
+        def attach(self) -> None: ...
+
+    with pytest.raises(TypeError, match="attach is exposed with 'count', which no method knows"):
+        refuse_unknown_options(Ports)
