@@ -76,9 +76,3 @@ def test_a_host_counts_once_however_many_of_its_services_have_a_capability() -> 
     rows = [row("a", {"gb": 1}), row("a", {"gb": 1}, service="volume"), row("b")]
 
     assert snapshot(rows).shares["gb"] == 0.5
-
-
-def test_the_keys_of_a_service_are_its_own_and_its_machines() -> None:
-    rows = [row("a", {"zone": "x"}), row("a", {"gb": 1}, service="volume"), row("b", {"gpus": 1})]
-
-    assert snapshot(rows).keys("volume") == {"slots", "zone", "gb"}
