@@ -163,7 +163,7 @@ class Placer:
             for unit in units:
                 if unit.order > until:
                     return placed, unit.order
-                word, selection = self._place_unit(unit, self._snapshot)
+                word, selection = self._place_unit(unit)
                 if word == "refused":
                     self._snapshot, tries = self.snapshot(), tries + 1
                     break
@@ -180,12 +180,12 @@ class Placer:
         self._undecided.add(shape)
         return placed, None
 
-    def _place_unit(self, unit: Unit, snapshot: Snapshot) -> tuple[str, Selection | None]:
+    def _place_unit(self, unit: Unit) -> tuple[str, Selection | None]:
         """Return what became of *unit*: claimed, gone (somebody else saw to it), refused (look anew) or waits."""
         if self._is_unwanted(unit):
             return "gone", None
         request = self.pending.knowing(unit.request)
-        selection = self.selector.select(request, snapshot, count=len(unit.ids))
+        selection = self.selector.select(request, self._snapshot, count=len(unit.ids))
         if not selection.hosts:
             return "waits", selection
         claimed = self.claims.claim(

@@ -16,6 +16,7 @@ from managers.routing import service_queue
 from scheduler.errors import TableUnavailable
 from scheduler.pending import Pending
 from scheduler.requests import Request
+from scheduler.snapshot import HOST_SERVICE
 from scheduler.table import Table
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class Placing:
             except TableUnavailable:
                 return frozenset()
             self._known = (time.monotonic(), known)
-        prefixes = (f"{service}.", "host.")
+        prefixes = (f"{service}.", f"{HOST_SERVICE}.")
         return frozenset(key.removeprefix(prefix) for prefix in prefixes for key in known if key.startswith(prefix))
 
 

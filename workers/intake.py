@@ -45,7 +45,7 @@ class Intake:
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not come again
             sender = shown(message.headers.get("origin", "an unknown sender"))
             self._registry.scheduler().refuse(f"report from {sender} refused: {error}")
-            _acknowledge(message)
+            acknowledge(message)
             self._call_later(WINDOW)
             return
         self._waiting.append((report, message))
@@ -70,7 +70,7 @@ class Intake:
             # an error that leaves this callback would end the worker's loop; the hosts will report again
             logger.exception("%d reports dropped", len(waiting))
         for _, message in waiting:
-            _acknowledge(message)
+            acknowledge(message)
 
     def _call_later(self, seconds: float) -> None:
         if not self._is_due:
@@ -78,7 +78,7 @@ class Intake:
             self._consumer.timer.call_after(seconds, self.flush)
 
 
-def _acknowledge(message: Message) -> None:
+def acknowledge(message: Message) -> None:
     """Acknowledge *message*; if its connection is gone it comes again and changes nothing.
 
     Celery's own callback would let an error of a dead channel out, which ends the worker's loop.
@@ -86,7 +86,7 @@ def _acknowledge(message: Message) -> None:
     try:
         message.ack()
     except Exception as error:  # noqa: BLE001  # a dead channel raises whatever it stumbles over, AttributeError too
-        logger.info("a stored report can't be acknowledged and will come again: %r", error)
+        logger.info("a message that was taken in can't be acknowledged and will come again: %r", error)
 
 
 def _report_in(message: Message) -> object:

@@ -21,6 +21,7 @@ from workers.config import PREFIX, Settings
 from workers.dispatch import dispatch
 from workers.eager_placing import place_here
 from workers.errors import InvalidSettings
+from workers.intake import acknowledge
 from workers.placed import under_claim
 from workers.registry import Registry, registry_of
 
@@ -121,7 +122,7 @@ def place_strategy(task: Any, app: Celery, consumer: Any, **_: Any) -> Callable[
             announce(registry, what)
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not come again
             logger.error("announcement refused: %s", error)  # noqa: TRY400
-        _acknowledge(message)
+        acknowledge(message)
 
     def take(carried: Carried, message: Message) -> None:
         taken = registry.carried.take(carried)
@@ -132,15 +133,8 @@ def place_strategy(task: Any, app: Celery, consumer: Any, **_: Any) -> Callable[
 
     def look(carried: Carried, message: Message) -> None:
         if carried.is_over:
-            _acknowledge(message)
+            acknowledge(message)
         else:
             consumer.timer.call_after(LOOK, look, (carried, message))
 
     return on_message
-
-
-def _acknowledge(message: Message) -> None:
-    try:
-        message.ack()
-    except Exception as error:  # noqa: BLE001  # a dead channel raises whatever it stumbles over
-        logger.info("an announcement can't be acknowledged and will come again: %r", error)
